@@ -1,0 +1,58 @@
+# `make run` and `make test` set up everything they need in .venv; a second call starts at once.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint e2e format browser bench clean
+
+help:
+	@echo "make run     fill the embedded server with a demo programme and print who to call today"
+	@echo "make test    run every test (unit, integration, end to end in a browser)"
+	@echo "make e2e     only the tests in a real browser"
+	@echo "make lint    formatting, linting, types, layers, Dagster definitions"
+	@echo "make bench   print the table of figures for this machine (long)"
+
+$(VENV)/python.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Bandicoot needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=/path/to/python3.11 run"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/run.stamp: pyproject.toml constraints.txt $(VENV)/python.stamp
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml constraints.txt $(VENV)/python.stamp
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(VENV)/run.stamp
+
+run: $(VENV)/run.stamp
+	$(BIN)/bandicoot run
+
+test: $(VENV)/dev.stamp browser
+	$(BIN)/pytest
+
+e2e: $(VENV)/dev.stamp browser
+	$(BIN)/pytest tests/e2e
+
+browser:
+	@sh tests/e2e/install_browser.sh
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/dg check defs --no-check-yaml
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.figures
+
+clean:
+	rm -rf $(VENV) build *.egg-info
