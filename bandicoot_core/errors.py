@@ -1,0 +1,45 @@
+"""The errors Bandicoot raises on purpose, one class per kind of remedy.
+
+A caller that wants to tell bad input from a broken server catches by class; a person reads the message, which says
+what was found, what was expected, where, and what to do next. Programming errors stay ordinary Python exceptions.
+"""
+
+
+class BandicootError(Exception):
+    """Base of every error whose message is written for the person who has to act on it."""
+
+
+class InvalidInputError(BandicootError):
+    """Data or a setting is wrong; repeating the run changes nothing until somebody mends the input."""
+
+
+class InvalidSettingError(InvalidInputError):
+    """A setting, option or run configuration is out of its bounds."""
+
+
+class SchemaDriftError(InvalidInputError):
+    """A source table lacks a column or has one of another type than the contract says."""
+
+
+class TooManyInvalidRowsError(InvalidInputError):
+    """More rows had to be set aside than the configured share allows; the old partition stays."""
+
+
+class MissingPartitionError(BandicootError):
+    """A prerequisite partition does not exist yet; the message names the asset to materialize."""
+
+
+class CorruptPartitionError(BandicootError):
+    """A partition's file is absent, truncated or unreadable; the message names what to materialize again."""
+
+
+class NoChampionError(BandicootError):
+    """No model has been promoted yet, so there is nothing to rank by."""
+
+
+class CheckFailedError(BandicootError):
+    """A blocking check refused a list or a model; the last good one stays in place."""
+
+
+class UnreachableError(BandicootError):
+    """A server does not answer; the same run may succeed later."""

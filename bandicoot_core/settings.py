@@ -1,0 +1,193 @@
+"""Every setting of Bandicoot, once: its name, type, default, bounds and what it does.
+
+`Settings` is where things are and how much may be used; `ListOptions` and `ModelOptions` are what an analyst may
+choose for a run and see in the Launchpad. All are read from environment variables (`BANDICOOT_<NAME>`), and the
+table in the README is tested against this module. Nothing here opens a connection or asks the time.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bandicoot_core.errors import InvalidSettingError
+
+_ENVIRONMENT = SettingsConfigDict(env_prefix="BANDICOOT_", extra="ignore", frozen=True)
+
+
+class Settings(BaseSettings):
+    """Where things are kept, and what a process may use."""
+
+    model_config = _ENVIRONMENT
+
+    home: Path = Field(Path(".bandicoot"), description="Folder of the embedded server, the lake and Dagster's files")
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL that holds schema `bandicoot`; empty means the embedded server"
+    )
+    source_url: SecretStr | None = Field(
+        None, description="PostgreSQL that holds the programme; empty means the same server as `database_url`"
+    )
+    dagster_storage_url: SecretStr | None = Field(
+        None, description="PostgreSQL for Dagster's storage; empty means schema `dagster` of `database_url`"
+    )
+    source_schema: str = Field(
+        "suvita_production", pattern=r"^[a-z_][a-z0-9_]*$", description="Schema of the programme's tables"
+    )
+    lake_root: str | None = Field(None, description="Root of the lake; empty means `<home>/lake`")
+    memory_limit: str = Field(
+        "4GB",
+        pattern=r"^\d+(\.\d+)?\s?(MB|GB|TB)$",
+        description="Memory the engine may use before it spills to disk",
+    )
+    threads: int | None = Field(None, ge=1, le=256, description="Threads of the engine; empty means all cores")
+    max_invalid_share: float = Field(
+        0.01, ge=0, le=1, description="Largest share of a partition's source rows that may be set aside"
+    )
+    districts: tuple[str, ...] = Field(
+        (), description="Districts of the programme (a JSON list); empty means any named district is taken"
+    )
+    experiment: str = Field("demo", min_length=1, description="Name of the running experiment; part of the arm's hash")
+    control_share: float = Field(0.1, ge=0, le=0.9, description="Share of caregivers in the control arm")
+    lookback_days: int = Field(
+        84, ge=7, le=366, description="Days looked back for the last open and the last call of a caregiver"
+    )
+    warm_up_weeks: int = Field(6, ge=0, le=52, description="Weeks after enrolment before a caregiver may be called")
+    demo_caregivers: int = Field(20_000, ge=1, description="Caregivers of the demo programme on a first run")
+    demo_seed: int = Field(7, ge=0, description="Seed of the demo programme")
+
+    @property
+    def lake_path(self) -> str:
+        """Root of the lake as a path or URL."""
+        return self.lake_root or str(self.home.absolute() / "lake")
+
+    @property
+    def warm_up(self) -> timedelta:
+        """Length of the warm-up."""
+        return timedelta(weeks=self.warm_up_weeks)
+
+
+class ListOptions(BaseSettings):
+    """What may be chosen for one day's call list."""
+
+    model_config = _ENVIRONMENT
+
+    budget: int = Field(100, ge=0, le=1_000_000, description="Calls on the list of a day; 0 makes an empty list")
+    district_budgets: dict[str, int] = Field(
+        default_factory=dict,
+        description="Calls reserved for a district, by name; the rest of the budget goes to the other districts",
+    )
+    only_districts: tuple[str, ...] = Field(
+        (), description="Districts the list is limited to (a JSON list); empty means every district"
+    )
+    cool_down_days: int = Field(
+        14, ge=0, le=365, description="Days after an attempted call in which a caregiver is not called again"
+    )
+    pending_days: int = Field(
+        3, ge=0, le=30, description="Days a listed caregiver without an outcome stays off later lists"
+    )
+    exploration_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share of the budget drawn at random from the eligible, to learn what calls do",
+    )
+    min_engagement: float = Field(
+        0.05, ge=0, le=1, description="Smallest share of responsive caregivers with which a list is published"
+    )
+    max_engagement: float = Field(
+        0.95, ge=0, le=1, description="Largest share of responsive caregivers with which a list is published"
+    )
+
+    @field_validator("district_budgets")
+    @classmethod
+    def _no_negative_budget(cls, value: dict[str, int]) -> dict[str, int]:
+        for district, budget in value.items():
+            if budget < 0:
+                raise ValueError(f"the budget of district {district!r} is {budget}; it must be 0 or more")
+        return value
+
+    @model_validator(mode="after")
+    def _districts_within_budget(self) -> "ListOptions":
+        reserved = sum(self.district_budgets.values())
+        if reserved > self.budget:
+            raise ValueError(
+                f"the district budgets add up to {reserved}, more than the budget of {self.budget}; "
+                "raise the budget or lower a district's"
+            )
+        return self
+
+
+class ModelOptions(BaseSettings):
+    """What may be chosen for one training run."""
+
+    model_config = _ENVIRONMENT
+
+    training_weeks: int = Field(26, ge=4, le=62, description="Weeks of history a model is trained on")
+    n_clusters: int = Field(20, ge=1, le=1000, description="Clusters of passive behaviour (k)")
+    min_passive_weeks: int = Field(
+        4, ge=1, le=61, description="Passive transitions a caregiver needs to be assigned by her own history"
+    )
+    min_cluster_share: float = Field(
+        0.001,
+        ge=0,
+        le=0.5,
+        description="Clusters with a smaller share of caregivers are merged into their nearest",
+    )
+    prior_weight: float = Field(
+        2.0,
+        gt=0,
+        le=1000,
+        description="Weeks of evidence the population's rate counts for in a caregiver's own rates",
+    )
+    discount: float = Field(0.99, gt=0, lt=1, description="Worth of a responsive week a week later")
+    interval: float = Field(0.9, gt=0, lt=1, description="Probability inside credible intervals")
+    n_draws: int = Field(2000, ge=100, le=100_000, description="Posterior draws behind each index interval")
+    max_index_shift: float = Field(
+        0.5,
+        ge=0,
+        description="Largest mean change of a caregiver's index against the champion, in responsive weeks",
+    )
+    model_seed: int = Field(7, ge=0, description="Seed of clustering, mapper and posterior draws")
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment; InvalidSettingError names each variable at fault and its bounds."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise InvalidSettingError(describe_invalid(error)) from error
+
+
+def load_list_options(**overrides: Any) -> ListOptions:
+    """List options from the environment and the overrides; InvalidSettingError names what is out of bounds."""
+    try:
+        return ListOptions(**overrides)
+    except ValidationError as error:
+        raise InvalidSettingError(describe_invalid(error)) from error
+
+
+def load_model_options(**overrides: Any) -> ModelOptions:
+    """Model options from the environment and the overrides; InvalidSettingError names what is out of bounds."""
+    try:
+        return ModelOptions(**overrides)
+    except ValidationError as error:
+        raise InvalidSettingError(describe_invalid(error)) from error
+
+
+def describe_invalid(error: ValidationError) -> str:
+    """One line for each invalid setting: its name and variable, the value found, and what was expected."""
+    lines = []
+    for problem in error.errors(include_url=False, include_context=False):
+        name = ".".join(str(part) for part in problem["loc"])
+        if not name:
+            lines.append(str(problem["msg"]))
+            continue
+        found = "" if _is_secret(name) else f" (found {problem['input']!r})"
+        lines.append(f"{name}{found}: {problem['msg']}; set BANDICOOT_{name.split('.')[0].upper()} or the option")
+    return "invalid setting: " + "; ".join(lines)
+
+
+def _is_secret(name: str) -> bool:
+    return name.endswith("_url")
