@@ -477,3 +477,20 @@ def _sorted(table: pa.Table, sort_by: Sequence[str]) -> pa.Table:
     if not sort_by or table.num_rows < 2:
         return table
     return table.sort_by([(name, "ascending") for name in sort_by])
+
+
+def tables_document() -> str:
+    """Every table of the registry as Markdown: columns, types, units, nullability and meaning."""
+    parts = ["# Tables\n\nWritten from the registry in `bandicoot_core/contracts.py`; a test holds both together.\n"]
+    for contract in TABLES.values():
+        key = f"Key: {', '.join(f'`{name}`' for name in contract.key)}." if contract.key else "No key."
+        parts.append(f"\n## {contract.name}\n\n{contract.description}. {key}\n")
+        parts.append("\n| column | type | unit | may be empty | meaning |\n| --- | --- | --- | --- | --- |\n")
+        for column in contract.columns:
+            allowed = f"; one of {', '.join(column.allowed)}" if column.allowed else ""
+            may_be_empty = "yes" if column.is_nullable else ""
+            parts.append(
+                f"| `{column.name}` | {column.type} | {column.unit or ''} | {may_be_empty} "
+                f"| {column.description}{allowed} |\n"
+            )
+    return "".join(parts)

@@ -41,5 +41,9 @@ class CheckFailedError(BandicootError):
     """A blocking check refused a list or a model; the last good one stays in place."""
 
 
+class RejectedModelError(CheckFailedError):
+    """A candidate model was refused; lists go on being made with the champion."""
+
+
 class UnreachableError(BandicootError):
     """A server does not answer; the same run may succeed later."""

@@ -191,3 +191,21 @@ def describe_invalid(error: ValidationError) -> str:
 
 def _is_secret(name: str) -> bool:
     return name.endswith("_url")
+
+
+def settings_table() -> str:
+    """Every setting as a Markdown table: variable, default, bounds and what it does."""
+    lines = ["| variable | default | what it does |", "| --- | --- | --- |"]
+    for model in (Settings, ListOptions, ModelOptions):
+        for name, field in model.model_fields.items():
+            default = field.get_default(call_default_factory=True)
+            shown = "" if default in (None, (), {}) else f"`{default}`"
+            bounds = [
+                f"{word} {getattr(rule, attribute):g}"
+                for rule in field.metadata
+                for attribute, word in (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
+                if hasattr(rule, attribute)
+            ]
+            text = (field.description or "") + (f" ({', '.join(bounds)})" if bounds else "")
+            lines.append(f"| `BANDICOOT_{name.upper()}` | {shown} | {text} |")
+    return "\n".join(lines)

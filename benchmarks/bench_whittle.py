@@ -1,6 +1,6 @@
 """How long Whittle indices take: the closed forms for a million arms, the general solver against a public one.
 
-Run `python benchmarks/bench_whittle.py [--arms N] [--states N] [--repeats N]`. Both solvers see the same arms in the
+Run `python -m benchmarks.bench_whittle [--arms N] [--states N] [--repeats N]`. Both solvers see the same arms in the
 same run, one after the other, and the ratio is what counts: seconds depend on the machine. The public solver
 (markovianbandit-pkg, by the authors of the method) is compared if it is installed; if not, the output says so.
 """
@@ -60,8 +60,11 @@ def public_solver() -> Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64
     return prepared
 
 
-def bench_solver(n_states: int, n_repeats: int) -> None:
-    """Time both solvers on the same random arms, a new arm for each repeat."""
+def solver_times(n_states: int, n_repeats: int) -> tuple[list[float], list[float]]:
+    """Seconds of both solvers on the same random arms, a new arm for each repeat; (ours, theirs).
+
+    The second list is empty when the public solver is not installed.
+    """
     rng = np.random.default_rng(1)
     prepared = public_solver()
     ours: list[float] = []
@@ -73,8 +76,14 @@ def bench_solver(n_states: int, n_repeats: int) -> None:
         if prepared is not None:
             theirs.append(seconds(prepared(moves, rewards)))
         ours.append(seconds(partial(whittle_indices, moves, rewards, discount=DISCOUNT)))
+    return ours, theirs
+
+
+def bench_solver(n_states: int, n_repeats: int) -> None:
+    """Time both solvers and print the ratio."""
+    ours, theirs = solver_times(n_states, n_repeats)
     report(f"whittle_indices, {n_states} states", ours)
-    if prepared is None:
+    if not theirs:
         print("markovianbandit-pkg is not installed: no public solver to compare with")
         return
     report(f"markovianbandit-pkg, {n_states} states", theirs)

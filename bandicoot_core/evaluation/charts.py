@@ -1,0 +1,144 @@
+"""The charts that stand in asset metadata: small PNG pictures with one message each.
+
+Each function takes a small table and returns PNG bytes. Colours are colour-blind safe (Okabe and Ito's set), axes are
+labelled with units, and the same table gives the same bytes.
+"""
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from bandicoot_core.contracts import RESPONSIVE, STATES, UNRESPONSIVE
+
+STATE_COLOURS = {RESPONSIVE: "#0072B2", UNRESPONSIVE: "#D55E00"}
+STATE_NAMES = {RESPONSIVE: "Responsive", UNRESPONSIVE: "Unresponsive"}
+_NEUTRAL = "#666666"
+_ACCENT = "#009E73"
+
+
+def states_over_time(shares: pa.Table) -> bytes:
+    """Share of responsive caregivers over time.
+
+    `shares` has columns period_date (day, or Sunday of a week), n_observed and n_responsive, in caregivers.
+    """
+    shares = shares.sort_by("period_date")
+    dates = shares["period_date"].to_pylist()
+    observed = shares["n_observed"].to_numpy().astype(float)
+    responsive = shares["n_responsive"].to_numpy().astype(float)
+    share = np.divide(responsive, observed, out=np.full_like(observed, np.nan), where=observed > 0)
+
+    def draw(axes: Axes) -> None:
+        axes.plot(dates, share, color=STATE_COLOURS[RESPONSIVE], marker="o", markersize=3)
+        axes.set_ylim(0, 1)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_ylabel("Responsive caregivers")
+        axes.set_xlabel("Day (Asia/Kolkata)")
+        axes.tick_params(axis="x", rotation=30)
+
+    return _picture("Share of caregivers who are responsive", draw)
+
+
+def clusters_plane(clusters: pa.Table) -> bytes:
+    """Clusters in the plane of their two passive probabilities, area proportional to caregivers.
+
+    `clusters` follows the contract of the same name.
+    """
+    sizes = clusters["n_caregivers"].to_numpy().astype(float)
+    areas = 30 + 900 * sizes / max(sizes.max(initial=0), 1.0)
+
+    def draw(axes: Axes) -> None:
+        across = clusters["p_passive_u"].to_numpy()
+        up = clusters["p_passive_r"].to_numpy()
+        axes.scatter(across, up, s=areas, color=STATE_COLOURS[RESPONSIVE], alpha=0.45, edgecolors="black")
+        for x, y, cluster_id in zip(across, up, clusters["cluster_id"].to_pylist(), strict=True):
+            axes.annotate(str(cluster_id), (x, y), ha="center", va="center", fontsize=7)
+        axes.plot([0, 1], [0, 1], color=_NEUTRAL, linewidth=0.8, linestyle=":")
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_xlabel("P(responsive next week | unresponsive, no call)")
+        axes.set_ylabel("P(responsive next week | responsive, no call)")
+
+    return _picture("Clusters of passive behaviour (area: caregivers; number: cluster)", draw, height=4.6)
+
+
+def indices_by_cluster(indices: pa.Table) -> bytes:
+    """Whittle index per cluster and state with its interval; `indices` follows whittle_indices."""
+
+    def draw(axes: Axes) -> None:
+        for offset, state in zip((-0.15, 0.15), STATES, strict=True):
+            rows = indices.filter(pc.equal(indices["state"], state))
+            index = rows["whittle_index"].to_numpy()
+            below = np.maximum(index - rows["index_low"].to_numpy(), 0)
+            above = np.maximum(rows["index_high"].to_numpy() - index, 0)
+            axes.errorbar(
+                rows["cluster_id"].to_numpy() + offset,
+                index,
+                yerr=np.vstack([below, above]),
+                fmt="o" if state == RESPONSIVE else "s",
+                color=STATE_COLOURS[state],
+                capsize=2,
+                markersize=4,
+                label=STATE_NAMES[state],
+            )
+        axes.axhline(0, color=_NEUTRAL, linewidth=0.8)
+        axes.set_xlabel("Cluster")
+        axes.set_ylabel("Whittle index (responsive weeks)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend()
+
+    return _picture("What a call is worth, by cluster and state, with intervals", draw)
+
+
+def list_by_district(call_list: pa.Table) -> bytes:
+    """Listed caregivers per district, split by state; needs columns district and state."""
+    districts = call_list["district"].fill_null("(unknown)").to_numpy(zero_copy_only=False).astype(str)
+    states = call_list["state"].to_numpy(zero_copy_only=False).astype(str)
+    names = np.unique(districts)
+
+    def draw(axes: Axes) -> None:
+        left = np.zeros(len(names))
+        for state in STATES:
+            counts = np.array([np.sum((districts == name) & (states == state)) for name in names], dtype=float)
+            axes.barh(names, counts, left=left, color=STATE_COLOURS[state], label=STATE_NAMES[state])
+            left += counts
+        axes.invert_yaxis()
+        axes.set_xlabel("Caregivers to call")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if len(names):
+            axes.legend()
+
+    return _picture("The list by district and state", draw, height=max(2.4, 1.2 + 0.3 * len(names)))
+
+
+def eligibility_funnel(funnel: pa.Table) -> bytes:
+    """How many caregivers remain after each criterion; `funnel` has columns step and n_caregivers, in order."""
+    steps = funnel["step"].to_pylist()
+    counts = funnel["n_caregivers"].to_numpy()
+
+    def draw(axes: Axes) -> None:
+        axes.barh(steps, counts, color=_ACCENT)
+        for position, count in enumerate(counts):
+            axes.annotate(f" {count:,}", (float(count), position), va="center", fontsize=8)
+        axes.invert_yaxis()
+        axes.set_xlim(0, max(float(counts.max(initial=0)), 1.0) * 1.18)
+        axes.set_xlabel("Caregivers remaining")
+
+    return _picture("From the registry to who may be called", draw)
+
+
+def _picture(title: str, draw: Callable[[Axes], None], *, height: float = 3.4) -> bytes:
+    figure = Figure(figsize=(6.8, height), dpi=90, layout="constrained")
+    axes = figure.add_subplot()
+    draw(axes)
+    axes.set_title(title, fontsize=10)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,254 @@
+"""Bringing the programme's rows into the lake: read, give keys, set bad rows aside, write each day's partition.
+
+One function for each source asset. How rows are read belongs to stores.source, what is wrong with a row to the intakes
+in engagement, when a partition is refused to intake_partitions.
+
+Rows are read seven days at a time, kept once in the engine as temporary tables, and written day by day from there: the
+source is read once, and memory does not grow with the number of days. A day has the same bytes whether it is written
+alone or among others.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import date, datetime, timedelta
+from typing import TypeAlias
+
+import ibis
+import psycopg
+import pyarrow as pa
+from ibis.backends.duckdb import Backend
+
+from bandicoot_core.contracts import CALLS, CAREGIVERS, SMS_EVENTS, VACCINATIONS
+from bandicoot_core.engagement.intake import (
+    Intake,
+    is_blank,
+    judge_calls,
+    judge_vaccinations,
+    take_in_calls,
+    take_in_vaccinations,
+)
+from bandicoot_core.engagement.message_intake import judge_messages, message_events, take_in_messages
+from bandicoot_core.engagement.registry_intake import judge_caregivers, take_in_caregivers
+from bandicoot_core.pipeline.intake_partitions import IntakeTarget, write_partitions
+from bandicoot_core.settings import Settings
+from bandicoot_core.stores.keys import ArmOf, ensure_keys, load_keys
+from bandicoot_core.stores.lake import Lake
+from bandicoot_core.stores.manifest import Manifest
+from bandicoot_core.stores.recorded_calls import read_calls, read_snapshot
+from bandicoot_core.stores.source import Source
+
+DAYS_PER_READ = 7
+
+OnProgress = Callable[[str, int, int], None]
+"""Called after each partition with the asset, the partitions written so far, and all that will be."""
+
+Rows: TypeAlias = pa.RecordBatchReader | pa.Table
+
+_INCOMING, _JUDGED, _EVENTS, _REGISTRY, _KEYS = (
+    "incoming_rows",
+    "judged_rows",
+    "message_events",
+    "registry_rows",
+    "caregiver_keys",
+)
+
+
+def extract_caregivers(
+    source: Source,
+    connection: psycopg.Connection,
+    lake: Lake,
+    engine: Backend,
+    *,
+    days: Sequence[date],
+    settings: Settings,
+    seen_at: datetime,
+    arm_of: ArmOf,
+    on_progress: OnProgress | None = None,
+) -> list[Manifest]:
+    """Write the `caregivers` partitions of some Asia/Kolkata days: the registry at the end of each.
+
+    The registry is read once, up to the end of the last day. Every caregiver in it gets a key and, by `arm_of`, an arm
+    of the experiment before anything is written; `seen_at` (UTC) is recorded with new ones. `connection` is to the
+    published schema, in autocommit.
+
+    Raises UnreachableError when a server does not answer, SchemaDriftError when the source's columns are not as
+    expected, and TooManyInvalidRowsError for the first day of which too many rows would be set aside: its partition
+    stays as it was, and earlier days remain written. The other functions here raise the same.
+    """
+    source.check_schema(["caregivers"])
+    recipe = {"districts": list(settings.districts), "experiment": settings.experiment}
+    target = IntakeTarget(lake, engine, CAREGIVERS, "caregivers", settings.max_invalid_share, recipe)
+    with source.snapshot() as snapshot, _temporary(engine, _REGISTRY, _KEYS, _JUDGED):
+
+        def take_in(rows: ibis.Table, chunk: Sequence[date]) -> Intake:
+            registry = engine.create_table(_REGISTRY, rows, temp=True)
+            keys = _keys_of_all(
+                registry, connection, engine, experiment=settings.experiment, seen_at=seen_at, arm_of=arm_of
+            )
+            judged = engine.create_table(_JUDGED, judge_caregivers(registry, keys), temp=True)
+            engine.drop_table(_REGISTRY)
+            return take_in_caregivers(judged, chunk, districts=settings.districts)
+
+        ordered = sorted(set(days))
+        chunks = [ordered] if ordered else []
+        return _write_chunks(target, chunks, lambda *span: snapshot.rows("caregivers", *span), take_in, on_progress)
+
+
+def extract_sms_events(
+    source: Source,
+    connection: psycopg.Connection,
+    lake: Lake,
+    engine: Backend,
+    *,
+    days: Sequence[date],
+    settings: Settings,
+    on_progress: OnProgress | None = None,
+) -> list[Manifest]:
+    """Write the `sms_events` partitions of some Asia/Kolkata days: what happened to messages on each.
+
+    A message counts where something happened to it: sent on Monday and opened on Wednesday, it is read for both.
+    Caregivers must have their keys already; parameters and errors are those of extract_caregivers.
+    """
+    source.check_schema(["sms_logs"])
+    target = IntakeTarget(lake, engine, SMS_EVENTS, "sms_logs", settings.max_invalid_share)
+    with source.snapshot() as snapshot, _temporary(engine, _KEYS, _JUDGED, _EVENTS):
+        keys = _identities(connection, engine, settings)
+
+        def take_in(rows: ibis.Table, chunk: Sequence[date]) -> Intake:
+            messages = engine.create_table(_JUDGED, judge_messages(rows, keys, chunk), temp=True, overwrite=True)
+            events = engine.create_table(_EVENTS, message_events(messages), temp=True, overwrite=True)
+            return take_in_messages(messages, events)
+
+        return _write_chunks(
+            target, _chunks(days), lambda *span: snapshot.rows("sms_logs", *span), take_in, on_progress
+        )
+
+
+def extract_vaccinations(
+    source: Source,
+    connection: psycopg.Connection,
+    lake: Lake,
+    engine: Backend,
+    *,
+    days: Sequence[date],
+    settings: Settings,
+    on_progress: OnProgress | None = None,
+) -> list[Manifest]:
+    """Write the `vaccinations` partitions of some Asia/Kolkata days: doses given on each.
+
+    Caregivers must have their keys already; parameters and errors are those of extract_caregivers.
+    """
+    source.check_schema(["vaccinations"])
+    target = IntakeTarget(lake, engine, VACCINATIONS, "vaccinations", settings.max_invalid_share, is_small=True)
+    with source.snapshot() as snapshot, _temporary(engine, _KEYS, _JUDGED):
+        keys = _identities(connection, engine, settings)
+
+        def take_in(rows: ibis.Table, chunk: Sequence[date]) -> Intake:
+            judged = judge_vaccinations(rows, keys)
+            return take_in_vaccinations(engine.create_table(_JUDGED, judged, temp=True, overwrite=True))
+
+        return _write_chunks(
+            target, _chunks(days), lambda *span: snapshot.rows("vaccinations", *span), take_in, on_progress
+        )
+
+
+def extract_calls(
+    connection: psycopg.Connection,
+    lake: Lake,
+    engine: Backend,
+    *,
+    days: Sequence[date],
+    settings: Settings,
+    on_progress: OnProgress | None = None,
+) -> list[Manifest]:
+    """Write the `calls` partitions of some Asia/Kolkata days: calls attempted on each, from bandicoot.call_outcomes.
+
+    Caregivers must have their keys already; parameters and errors are those of extract_caregivers.
+    """
+    target = IntakeTarget(lake, engine, CALLS, "call_outcomes", settings.max_invalid_share, is_small=True)
+    with read_snapshot(connection), _temporary(engine, _KEYS, _JUDGED):
+        keys = _identities(connection, engine, settings)
+
+        def take_in(rows: ibis.Table, chunk: Sequence[date]) -> Intake:
+            judged = judge_calls(rows, keys, chunk)
+            return take_in_calls(engine.create_table(_JUDGED, judged, temp=True, overwrite=True))
+
+        return _write_chunks(
+            target, _chunks(days), lambda *span: nullcontext(read_calls(connection, *span)), take_in, on_progress
+        )
+
+
+def _write_chunks(
+    target: IntakeTarget,
+    chunks: Sequence[Sequence[date]],
+    read: Callable[[date, date], AbstractContextManager[Rows]],
+    take_in: Callable[[ibis.Table, Sequence[date]], Intake],
+    on_progress: OnProgress | None,
+) -> list[Manifest]:
+    """Read, take in and write one chunk of days after the other; `take_in` reads its rows once."""
+    n_days = sum(len(chunk) for chunk in chunks)
+    manifests: list[Manifest] = []
+    for chunk in chunks:
+        with read(chunk[0], chunk[-1]) as rows, _registered(target.engine, _INCOMING, rows) as incoming:
+            intake = take_in(incoming, chunk)
+        for manifest in write_partitions(target, intake, chunk):
+            manifests.append(manifest)
+            if on_progress is not None:
+                on_progress(target.contract.name, len(manifests), n_days)
+    return manifests
+
+
+def _chunks(days: Sequence[date]) -> list[list[date]]:
+    """The days in order, cut where one is missing and after every DAYS_PER_READ."""
+    chunks: list[list[date]] = []
+    for day in sorted(set(days)):
+        if chunks and len(chunks[-1]) < DAYS_PER_READ and day - chunks[-1][-1] == timedelta(days=1):
+            chunks[-1].append(day)
+        else:
+            chunks.append([day])
+    return chunks
+
+
+def _identities(connection: psycopg.Connection, engine: Backend, settings: Settings) -> ibis.Table:
+    """Columns caregiver_key and caregiver_id of all keys."""
+    return load_keys(connection, engine, experiment=settings.experiment, name=_KEYS).drop("ab_arm")
+
+
+def _keys_of_all(
+    registry: ibis.Table,
+    connection: psycopg.Connection,
+    engine: Backend,
+    *,
+    experiment: str,
+    seen_at: datetime,
+    arm_of: ArmOf,
+) -> ibis.Table:
+    """The keys with arms, after everyone in the registry has one; only ids that are new travel to the server."""
+    keys = load_keys(connection, engine, experiment=experiment, name=_KEYS)
+    identified = registry.filter(is_blank(registry.caregiver_id) == ibis.literal(False))
+    unseen = identified.anti_join(keys, "caregiver_id").select("caregiver_id").distinct().to_pyarrow()
+    n_without_arm = int(keys.ab_arm.isnull().sum().fill_null(0).to_pyarrow().as_py())
+    if unseen.num_rows or n_without_arm:
+        ensure_keys(connection, unseen["caregiver_id"], arm_of=arm_of, experiment=experiment, seen_at=seen_at)
+        keys = load_keys(connection, engine, experiment=experiment, name=_KEYS)
+    return keys
+
+
+@contextmanager
+def _registered(engine: Backend, name: str, rows: Rows) -> Iterator[ibis.Table]:
+    """Rows under a name of the engine, streamed when they are read; a reader can be read once."""
+    engine.con.register(name, rows)
+    try:
+        yield engine.table(name)
+    finally:
+        engine.con.unregister(name)
+
+
+@contextmanager
+def _temporary(engine: Backend, *names: str) -> Iterator[None]:
+    """Temporary tables that may come to exist in the block are dropped at its end."""
+    try:
+        yield
+    finally:
+        for name in names:
+            engine.drop_table(name, force=True)

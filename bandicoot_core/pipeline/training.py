@@ -1,0 +1,168 @@
+"""Materializing a model of one week: clusters, mapper, assignments, transitions and indices, from its history."""
+
+from datetime import date
+
+import ibis
+import pyarrow as pa
+from ibis.backends.duckdb import Backend
+
+from bandicoot_core.calendar import last_day_of_week
+from bandicoot_core.contracts import (
+    CAREGIVERS,
+    CLUSTER_ASSIGNMENTS,
+    CLUSTERS,
+    ENGAGEMENT_HISTORY,
+    PASSIVE_COUNTS,
+    PASSIVE_TUPLE,
+    TRANSITION_MODELS,
+    TUPLE_CLUSTERS,
+    TUPLE_INDICES,
+    WHITTLE_INDICES,
+)
+from bandicoot_core.engagement.counts import transition_counts
+from bandicoot_core.model.assignment import (
+    assigned_by_history,
+    cluster_assignments,
+    features_without_history,
+)
+from bandicoot_core.model.clusters import fit_clusters
+from bandicoot_core.model.indices import index_table, tuple_index_table
+from bandicoot_core.model.mapper import dump_mapper, fit_mapper, load_mapper, mapper_training, predict_clusters
+from bandicoot_core.model.transitions import counts_by_cluster, estimate_transitions
+from bandicoot_core.settings import ModelOptions
+from bandicoot_core.stores.installation import Installation
+from bandicoot_core.stores.lake import LakeReader
+from bandicoot_core.stores.manifest import Manifest
+
+MAPPER_FILE = "mapper.skops"
+
+
+def materialize_clusters(stores: Installation, week: date, options: ModelOptions) -> Manifest:
+    """Write the `clusters` partition: clusters, and which cluster each distinct tuple belongs to."""
+    key = week.isoformat()
+    counts = stores.lake.read(PASSIVE_COUNTS, "passive_counts", key)
+    fit = fit_clusters(
+        counts,
+        n_clusters=options.n_clusters,
+        prior_weight=options.prior_weight,
+        min_cluster_share=options.min_cluster_share,
+        seed=options.model_seed,
+    )
+    return stores.lake.write(
+        "clusters",
+        key,
+        {"data": (CLUSTERS, fit.clusters), "tuple_clusters": (TUPLE_CLUSTERS, fit.tuple_clusters)},
+        inputs={"passive_counts": stores.lake.digest("passive_counts", [key])},
+        recipe=options.model_dump(include={"n_clusters", "prior_weight", "min_cluster_share", "model_seed"}),
+        facts={"n_clusters": fit.clusters.num_rows, "notes": list(fit.notes)},
+    )
+
+
+def materialize_features_only_mapper(stores: Installation, week: date, options: ModelOptions) -> Manifest:
+    """Write the `features_only_mapper` partition: the fitted mapper and its held-out report."""
+    with stores.engine() as engine, stores.lake.reader(engine) as reader:
+        caregivers = _registry(reader, week)
+        by_history = _assigned_by_history(reader, engine, week, options)
+        training = mapper_training(caregivers, by_history).to_pyarrow()
+        fit = fit_mapper(training, seed=options.model_seed)
+        return stores.lake.write(
+            "features_only_mapper",
+            week.isoformat(),
+            {},
+            files={MAPPER_FILE: dump_mapper(fit)},
+            inputs=reader.inputs,
+            recipe=options.model_dump(include={"min_passive_weeks", "model_seed"}),
+            facts=dict(fit.report),
+        )
+
+
+def materialize_cluster_assignments(stores: Installation, week: date, options: ModelOptions) -> Manifest:
+    """Write the `cluster_assignments` partition: every caregiver of the week's registry, by history or features."""
+    key = week.isoformat()
+    mapper = load_mapper(stores.lake.read_bytes("features_only_mapper", key, MAPPER_FILE))
+    with stores.engine() as engine, stores.lake.reader(engine) as reader:
+        caregivers = _registry(reader, week)
+        by_history = _assigned_by_history(reader, engine, week, options)
+        features = features_without_history(caregivers, by_history).to_pyarrow()
+        predictions = ibis.memtable(predict_clusters(mapper, features))
+        assignments = cluster_assignments(_counts(reader, engine, week), caregivers, by_history, predictions)
+        table = engine.create_table("assignments", assignments, temp=True)
+        methods = table.group_by("assigned_by").agg(n=table.count()).to_pyarrow().to_pylist()
+        n_by_method = {row["assigned_by"]: row["n"] for row in methods}
+        return stores.lake.write(
+            "cluster_assignments",
+            key,
+            {"data": (CLUSTER_ASSIGNMENTS, table)},
+            engine=engine,
+            inputs={**reader.inputs, "features_only_mapper": stores.lake.digest("features_only_mapper", [key])},
+            recipe=options.model_dump(include={"min_passive_weeks"}),
+            facts={
+                "n_assigned_by_history": n_by_method.get("history", 0),
+                "n_assigned_by_features": n_by_method.get("features", 0),
+            },
+        )
+
+
+def materialize_transition_models(stores: Installation, week: date, options: ModelOptions) -> Manifest:
+    """Write the `transition_models` partition: per cluster, state and action, with counts and intervals."""
+    with stores.engine() as engine, stores.lake.reader(engine) as reader:
+        assignments = reader.scan(CLUSTER_ASSIGNMENTS, "cluster_assignments", [week.isoformat()])
+        counts = counts_by_cluster(_counts(reader, engine, week), assignments).to_pyarrow()
+        transitions = estimate_transitions(counts, interval=options.interval)
+        return stores.lake.write(
+            "transition_models",
+            week.isoformat(),
+            {"data": (TRANSITION_MODELS, transitions)},
+            inputs=reader.inputs,
+            recipe=options.model_dump(include={"interval"}),
+            facts=_transition_facts(transitions),
+        )
+
+
+def materialize_whittle_indices(stores: Installation, week: date, options: ModelOptions) -> Manifest:
+    """Write the `whittle_indices` partition: the index per cluster and state, and per distinct tuple for ties."""
+    key = week.isoformat()
+    transitions = stores.lake.read(TRANSITION_MODELS, "transition_models", key)
+    with stores.engine() as engine, stores.lake.reader(engine) as reader:
+        assignments = reader.scan(CLUSTER_ASSIGNMENTS, "cluster_assignments", [key])
+        combos = assignments.select(*PASSIVE_TUPLE, "cluster_id").distinct().to_pyarrow()
+        inputs = {**reader.inputs, "transition_models": stores.lake.digest("transition_models", [key])}
+    indices = index_table(
+        transitions,
+        discount=options.discount,
+        interval=options.interval,
+        n_draws=options.n_draws,
+        seed=options.model_seed,
+    )
+    own = tuple_index_table(combos, transitions, prior_weight=options.prior_weight, discount=options.discount)
+    return stores.lake.write(
+        "whittle_indices",
+        key,
+        {"data": (WHITTLE_INDICES, indices), "tuple_indices": (TUPLE_INDICES, own)},
+        inputs=inputs,
+        recipe=options.model_dump(include={"discount", "interval", "n_draws", "model_seed", "prior_weight"}),
+        facts={"n_tuple_indices": own.num_rows},
+    )
+
+
+def _registry(reader: LakeReader, week: date) -> ibis.Table:
+    return reader.scan(CAREGIVERS, "caregivers", [last_day_of_week(week).isoformat()])
+
+
+def _counts(reader: LakeReader, engine: Backend, week: date) -> ibis.Table:
+    """Each caregiver's transition counts, computed once per engine."""
+    if "transition_counts" not in engine.list_tables():
+        history = reader.scan(ENGAGEMENT_HISTORY, "engagement_history", [week.isoformat()])
+        engine.create_table("transition_counts", transition_counts(history), temp=True)
+    return engine.table("transition_counts")
+
+
+def _assigned_by_history(reader: LakeReader, engine: Backend, week: date, options: ModelOptions) -> ibis.Table:
+    tuples = reader.scan(TUPLE_CLUSTERS, "clusters", [week.isoformat()], table="tuple_clusters")
+    counts = _counts(reader, engine, week)
+    return assigned_by_history(counts, tuples, min_passive_weeks=options.min_passive_weeks)
+
+
+def _transition_facts(transitions: pa.Table) -> dict[str, int]:
+    n_by_action = transitions.group_by("action").aggregate([("n_to_r", "sum"), ("n_to_u", "sum")]).to_pylist()
+    return {f"n_{row['action']}_transitions": int(row["n_to_r_sum"] + row["n_to_u_sum"]) for row in n_by_action}

@@ -1,0 +1,92 @@
+"""One installation: which servers and folders the settings stand for, opened on demand.
+
+This is the only place that turns settings into connections, for the pipeline, the command line and the tests alike.
+With no database configured it starts, or attaches to, the embedded server.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
+import psycopg
+from ibis.backends.duckdb import Backend
+from psycopg import sql
+from sqlalchemy.engine import make_url
+
+from bandicoot_core.settings import Settings
+from bandicoot_core.stores import embedded
+from bandicoot_core.stores.connections import connect
+from bandicoot_core.stores.engine import open_engine
+from bandicoot_core.stores.lake import Lake
+from bandicoot_core.stores.published import migrate
+from bandicoot_core.stores.source import Source
+
+DAGSTER_SCHEMA = "dagster"
+
+
+class Installation:
+    """The stores behind one set of settings. Connections are opened by the methods and closed by their callers."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the embedded server holds the published schema."""
+        return self.settings.database_url is None
+
+    @property
+    def is_source_embedded(self) -> bool:
+        """Whether the embedded server also holds the source, which is then the demo programme's."""
+        return self.is_embedded and self.settings.source_url is None
+
+    @cached_property
+    def database_url(self) -> str:
+        """URL of the published schema's database; the embedded server is started when it is not running."""
+        if self.settings.database_url is not None:
+            return self.settings.database_url.get_secret_value()
+        return embedded.start(self.settings.home).url
+
+    @property
+    def source_url(self) -> str:
+        """URL of the programme's database."""
+        if self.settings.source_url is not None:
+            return self.settings.source_url.get_secret_value()
+        return self.database_url
+
+    @property
+    def dagster_storage_url(self) -> str:
+        """SQLAlchemy URL (psycopg2) of Dagster's storage, by default a schema of its own beside the published one."""
+        if self.settings.dagster_storage_url is not None:
+            return self.settings.dagster_storage_url.get_secret_value()
+        url = make_url(self.database_url).set(drivername="postgresql+psycopg2")
+        url = url.update_query_dict({"options": f"-csearch_path={DAGSTER_SCHEMA}"})
+        return url.render_as_string(hide_password=False)
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The lake."""
+        return Lake(self.settings.lake_path)
+
+    def prepare(self) -> None:
+        """Bring the published schema to its newest version and make room for Dagster's storage; cheap when done."""
+        migrate(self.database_url)
+        if self.settings.dagster_storage_url is None:
+            with self.published() as connection:
+                connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(DAGSTER_SCHEMA)))
+
+    @contextmanager
+    def published(self) -> Iterator[psycopg.Connection]:
+        """A connection to the published schema; committed on success, rolled back on error, closed."""
+        with connect(self.database_url) as connection:
+            yield connection
+
+    @contextmanager
+    def engine(self) -> Iterator[Backend]:
+        """A fresh engine within the configured memory and threads."""
+        with open_engine(memory_limit=self.settings.memory_limit, threads=self.settings.threads) as engine:
+            yield engine
+
+    def source(self) -> Source:
+        """The programme's source."""
+        return Source(self.source_url, self.settings.source_schema)

@@ -1,0 +1,162 @@
+"""The pseudonymous keys of caregivers, and the experiment arms that are drawn with them.
+
+A key is assigned on first sight and never changes; bandicoot.caregiver_keys is the only place that knows whom it
+stands for. How an arm is drawn is the experiment's business: it is passed in.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+
+import ibis
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+from ibis.backends.duckdb import Backend
+from psycopg import sql
+
+from bandicoot_core.contracts import EXPERIMENT_ARMS
+from bandicoot_core.errors import InvalidInputError
+from bandicoot_core.stores.arrow_copy import copy_in, copy_out, stream_out
+from bandicoot_core.stores.connections import Lock, lock, whole_transaction
+from bandicoot_core.stores.contract_checks import require_instant
+from bandicoot_core.stores.published_tables import CAREGIVER_KEYS, EXPERIMENT_ASSIGNMENTS
+
+ArmOf = Callable[[Sequence[str]], Sequence[str]]
+"""Caregiver ids -> the arm of each, in their order."""
+
+_IDENTITY = pa.schema(
+    [pa.field("caregiver_key", pa.int64(), nullable=False), pa.field("caregiver_id", pa.string(), nullable=False)]
+)
+KEYS_SCHEMA = _IDENTITY.append(pa.field("ab_arm", pa.string()))
+"""What is read of the keys; ab_arm is null for a caregiver whom no ensure_keys has drawn for the experiment."""
+
+_ARM_ROWS = 65_536
+
+# Sorted by bytes, whatever the database's collation: the same ids get the same keys everywhere.
+_INSERT_KEYS = """
+    INSERT INTO bandicoot.caregiver_keys (caregiver_id, first_seen_at)
+    SELECT caregiver_id, %s FROM (
+        SELECT DISTINCT caregiver_id FROM incoming_ids
+        WHERE NOT EXISTS (SELECT FROM bandicoot.caregiver_keys AS known
+                          WHERE known.caregiver_id = incoming_ids.caregiver_id)
+    ) AS unseen
+    ORDER BY caregiver_id COLLATE "C"
+"""
+
+_WITHOUT_ARM = """
+    SELECT known.caregiver_key, known.caregiver_id FROM bandicoot.caregiver_keys AS known
+    WHERE NOT EXISTS (SELECT FROM bandicoot.experiment_assignments AS assigned
+                      WHERE assigned.experiment = %s AND assigned.caregiver_key = known.caregiver_key)
+    ORDER BY known.caregiver_key
+"""
+
+_KEYS = """
+    SELECT known.caregiver_key, known.caregiver_id, assigned.ab_arm FROM bandicoot.caregiver_keys AS known
+    LEFT JOIN bandicoot.experiment_assignments AS assigned
+        ON assigned.experiment = %s AND assigned.caregiver_key = known.caregiver_key
+    ORDER BY known.caregiver_key
+"""
+
+_IDS = """
+    SELECT known.caregiver_key, known.caregiver_id FROM bandicoot.caregiver_keys AS known
+    WHERE known.caregiver_key = ANY (%s::bigint[])
+    ORDER BY known.caregiver_key
+"""
+
+
+def ensure_keys(
+    connection: psycopg.Connection,
+    caregiver_ids: pa.Array | pa.ChunkedArray | Iterable[str],
+    *,
+    arm_of: ArmOf,
+    experiment: str,
+    seen_at: datetime,
+) -> int:
+    """Give every unseen id a key, and every known caregiver without one an arm; return how many ids were new.
+
+    Keys ascend with the ids' UTF-8 bytes among those that are new at once. Both happen in one transaction; processes
+    that come at the same time wait for one another. Raises InvalidInputError when an id is missing, empty or holds
+    U+0000, and when `arm_of` gives an arm that is none; ValueError when it gives too few or too many.
+    """
+    ids = _checked_ids(caregiver_ids)
+    seen = require_instant(seen_at, "seen_at")
+    with whole_transaction(connection, "assigning caregiver keys"):
+        lock(connection, Lock.KEYS)
+        connection.execute("CREATE TEMPORARY TABLE incoming_ids (caregiver_id text NOT NULL) ON COMMIT DROP")
+        copy_in(connection, sql.Identifier("incoming_ids"), ids)
+        connection.execute("ANALYZE incoming_ids")
+        n_new = connection.execute(_INSERT_KEYS, (seen,)).rowcount
+        without_arm = copy_out(connection, sql.SQL(_WITHOUT_ARM), (experiment,), _IDENTITY)
+        for start in range(0, without_arm.num_rows, _ARM_ROWS):
+            drawn = _draw_arms(without_arm.slice(start, _ARM_ROWS), arm_of, experiment, seen)
+            copy_in(connection, sql.Identifier("bandicoot", "experiment_assignments"), drawn)
+    return n_new
+
+
+def read_keys(connection: psycopg.Connection, *, experiment: str) -> pa.Table:
+    """All keys with ids and arms (KEYS_SCHEMA), ascending, as one table in memory."""
+    return copy_out(connection, sql.SQL(_KEYS), (experiment,), KEYS_SCHEMA)
+
+
+def load_keys(
+    connection: psycopg.Connection, engine: Backend, *, experiment: str, name: str = "caregiver_keys"
+) -> ibis.Table:
+    """All keys with ids and arms as a temporary table of the engine, streamed into it; replaces one of that name."""
+    keys = engine.create_table(name, schema=ibis.Schema.from_pyarrow(KEYS_SCHEMA), temp=True, overwrite=True)
+    for batch in stream_out(connection, sql.SQL(_KEYS), (experiment,), KEYS_SCHEMA):
+        engine.insert(name, pa.Table.from_batches([batch]))
+    return keys
+
+
+def caregiver_ids_for(connection: psycopg.Connection, caregiver_keys: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """The ids of some keys: columns caregiver_key, caregiver_id, ascending, each key once.
+
+    Raises InvalidInputError when a key is unknown, since a list would silently lose the caregiver otherwise.
+    """
+    wanted = pc.unique(caregiver_keys.cast(pa.int64()))
+    literal = "{" + ",".join(wanted.cast(pa.string()).to_pylist()) + "}"
+    found = copy_out(connection, sql.SQL(_IDS), (literal,), _IDENTITY)
+    if found.num_rows < len(wanted):
+        unknown = wanted.filter(pc.invert(pc.is_in(wanted, value_set=found["caregiver_key"].combine_chunks())))
+        raise InvalidInputError(
+            f"{CAREGIVER_KEYS.name}: {len(unknown)} keys have no caregiver (first: caregiver_key="
+            f"{pc.min(unknown).as_py()}); they come from another database or from before a caregiver was removed; "
+            "materialize caregivers and what follows from it again"
+        )
+    return found
+
+
+def _checked_ids(caregiver_ids: pa.Array | pa.ChunkedArray | Iterable[str]) -> pa.Table:
+    if isinstance(caregiver_ids, pa.Array | pa.ChunkedArray):
+        ids = pa.table({"caregiver_id": caregiver_ids.cast(pa.string())})
+    else:
+        ids = pa.table({"caregiver_id": pa.array(caregiver_ids, pa.string())})
+    column = ids["caregiver_id"]
+    n_empty = column.null_count + (pc.sum(pc.equal(column, "")).as_py() or 0)
+    if n_empty:
+        raise InvalidInputError(
+            f"caregiver_id: {n_empty} of {len(column)} ids are missing or empty; a caregiver without an id cannot be "
+            "called: set those rows aside before asking for keys"
+        )
+    return ids
+
+
+def _draw_arms(caregivers: pa.Table, arm_of: ArmOf, experiment: str, assigned_at: datetime) -> pa.Table:
+    arms = list(arm_of(caregivers["caregiver_id"].to_pylist()))
+    if len(arms) != caregivers.num_rows:
+        raise ValueError(f"arm_of gave {len(arms)} arms for {caregivers.num_rows} caregivers; expected one for each")
+    unknown = sorted(set(arms) - set(EXPERIMENT_ARMS))
+    if unknown:
+        raise InvalidInputError(
+            f"experiment {experiment!r}: found the arm {unknown[0]!r}, expected one of {', '.join(EXPERIMENT_ARMS)}"
+        )
+    n_rows = caregivers.num_rows
+    return pa.table(
+        {
+            "experiment": pa.repeat(pa.scalar(experiment), n_rows),
+            "caregiver_key": caregivers["caregiver_key"],
+            "ab_arm": pa.array(arms, pa.string()),
+            "assigned_at": pa.repeat(pa.scalar(assigned_at, pa.timestamp("us", tz="UTC")), n_rows),
+        },
+        schema=EXPERIMENT_ASSIGNMENTS.arrow_schema(),
+    )

@@ -1,0 +1,156 @@
+"""The tables of schema `bandicoot` as contracts: their columns, types, nullability and meaning.
+
+Built on the registry in contracts; columns that exist only in PostgreSQL are described here. The migrations create
+the tables, a test holds both together, and the comments in the database come from these descriptions.
+"""
+
+from dataclasses import replace
+
+from bandicoot_core import contracts
+from bandicoot_core.contracts import Column, TableContract
+
+SCHEMA = "bandicoot"
+
+MODEL_STATUSES = ("candidate", "champion", "retired", "rejected")
+CANDIDATE, CHAMPION, RETIRED, REJECTED = MODEL_STATUSES
+
+_CAREGIVER_ID = contracts.PUBLISHED_CALL_LIST.column("caregiver_id")
+_CAREGIVER_KEY = contracts.CAREGIVERS.column("caregiver_key")
+_MODEL_VERSION = Column("model_version", "string", "Model the row belongs to")
+_EXPERIMENT = Column("experiment", "string", "Name of the experiment")
+
+CAREGIVER_KEYS = TableContract(
+    "caregiver_keys",
+    "Which caregiver each pseudonymous key stands for; the only place that knows",
+    (
+        replace(_CAREGIVER_KEY, description="Key of the caregiver in the lake; never used twice"),
+        _CAREGIVER_ID,
+        Column("first_seen_at", "timestamp", "When the caregiver was first seen", unit="UTC"),
+    ),
+    key=("caregiver_key",),
+)
+
+EXPERIMENT_ASSIGNMENTS = TableContract(
+    "experiment_assignments",
+    "Which arm of an experiment each caregiver is in; an assignment never changes",
+    (
+        _EXPERIMENT,
+        _CAREGIVER_KEY,
+        replace(contracts.CAREGIVERS.column("ab_arm"), description="Arm of the experiment"),
+        Column("assigned_at", "timestamp", "When she was assigned", unit="UTC"),
+    ),
+    key=("experiment", "caregiver_key"),
+)
+
+LIST_PUBLICATIONS = TableContract(
+    "list_publications",
+    "Which days have a published call list, empty lists included",
+    (
+        contracts.PUBLISHED_CALL_LIST.column("call_date"),
+        Column("n_rows", "int32", "Rows of the list", unit="caregivers", minimum=0),
+        Column("budget", "int32", "Calls the list was made for", unit="calls", minimum=0),
+        contracts.PUBLISHED_CALL_LIST.column("model_version"),
+        Column("run_id", "string", "Run that published the list"),
+        Column("published_at", "timestamp", "When it was published", unit="UTC"),
+        Column(
+            "states_as_of_date",
+            "date",
+            "Day at whose end bandicoot.caregiver_states stood after this publication; empty when left as it was",
+            unit="IST day",
+            is_nullable=True,
+        ),
+    ),
+    key=("call_date",),
+)
+
+INCOMING_STATES = TableContract(
+    "caregiver_states",
+    "What the pipeline brings to bandicoot.caregiver_states: one row per caregiver, by key",
+    (
+        _CAREGIVER_KEY,
+        *(
+            contracts.CAREGIVER_STATES.column(name)
+            for name in (
+                "district",
+                "state",
+                "last_open_date",
+                "last_call_date",
+                "warm_up_end_date",
+                "status",
+                "ab_arm",
+            )
+        ),
+        replace(
+            contracts.CLUSTERS.column("cluster_id"),
+            description="Cluster of passive behaviour; empty before the first assignment",
+            is_nullable=True,
+        ),
+    ),
+    key=("caregiver_key",),
+)
+
+PUBLISHED_STATES = TableContract(
+    "caregiver_states",
+    "Every caregiver as of the last list: her state and the facts that decide whether she may be called",
+    (
+        _CAREGIVER_ID,
+        *INCOMING_STATES.columns[1:],
+        Column(
+            "as_of_date",
+            "date",
+            "Day at whose end her row last changed; list_publications says as of when the whole table stands",
+            unit="IST day",
+        ),
+    ),
+    key=("caregiver_id",),
+)
+
+PUBLISHED_CLUSTERS = replace(
+    contracts.CLUSTERS,
+    columns=(_MODEL_VERSION, *contracts.CLUSTERS.columns),
+    key=("model_version", "cluster_id"),
+)
+
+PUBLISHED_INDICES = replace(
+    contracts.WHITTLE_INDICES,
+    columns=(_MODEL_VERSION, *contracts.WHITTLE_INDICES.columns),
+    key=("model_version", "cluster_id", "state"),
+)
+
+MODEL_VERSIONS = TableContract(
+    "model_versions",
+    "Every model ever registered, and which one is the champion that ranks the lists",
+    (
+        Column("model_version", "string", "Name of the model; the same content has the same name"),
+        Column("training_week", "date", "Last week of the training window, named by its Sunday", unit="IST week"),
+        Column("status", "string", "Champion ranks the lists; at most one", allowed=MODEL_STATUSES),
+        Column("checks", "string", "Checks against the champion of then, and their results", unit="JSON"),
+        Column("recipe", "string", "Settings that shaped the model", unit="JSON"),
+        Column("created_at", "timestamp", "When it was registered", unit="UTC"),
+        Column("promoted_at", "timestamp", "When it last became champion", unit="UTC", is_nullable=True),
+        Column("run_id", "string", "Run that registered it"),
+        Column("promotion_run_id", "string", "Run that last made it champion", is_nullable=True),
+        Column("note", "string", "Why it was rejected, or another remark", is_nullable=True),
+    ),
+    key=("model_version",),
+)
+
+PUBLISHED_TABLES: dict[str, TableContract] = {
+    "caregiver_keys": CAREGIVER_KEYS,
+    "experiment_assignments": EXPERIMENT_ASSIGNMENTS,
+    "call_list": contracts.PUBLISHED_CALL_LIST,
+    "list_publications": LIST_PUBLICATIONS,
+    "call_outcomes": contracts.CALL_OUTCOMES_TABLE,
+    "caregiver_states": PUBLISHED_STATES,
+    "model_versions": MODEL_VERSIONS,
+    "clusters": PUBLISHED_CLUSTERS,
+    "whittle_indices": PUBLISHED_INDICES,
+}
+"""Table of the schema -> its contract."""
+
+PUBLISHED_VIEWS: dict[str, TableContract] = {
+    "current_call_list": replace(
+        contracts.PUBLISHED_CALL_LIST, description="The newest published call list, in calling order"
+    ),
+}
+"""View of the schema -> its contract."""

@@ -1,0 +1,32 @@
+"""Reading bandicoot.call_outcomes by the day of the attempt, for the lake. Writing outcomes belongs to published."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+
+import psycopg
+import pyarrow as pa
+from psycopg import sql
+
+from bandicoot_core.calendar import end_of_day, start_of_day
+from bandicoot_core.contracts import CALL_OUTCOMES_TABLE
+from bandicoot_core.stores.arrow_copy import copy_out
+
+_COLUMNS = ("call_id", "caregiver_id", "call_date", "attempted_at", "outcome")
+_SCHEMA = pa.schema([CALL_OUTCOMES_TABLE.arrow_schema().field(name) for name in _COLUMNS])
+_QUERY = sql.SQL("SELECT {} FROM bandicoot.call_outcomes WHERE attempted_at >= %s AND attempted_at < %s").format(
+    sql.SQL(", ").join(sql.Identifier(name) for name in _COLUMNS)
+)
+
+
+@contextmanager
+def read_snapshot(connection: psycopg.Connection) -> Iterator[None]:
+    """A REPEATABLE READ READ ONLY transaction: every read in the block sees the same moment."""
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        yield
+
+
+def read_calls(connection: psycopg.Connection, first_day: date, last_day: date) -> pa.Table:
+    """Calls attempted on the Asia/Kolkata days first_day to last_day: CALL_OUTCOMES_TABLE without recorded_by."""
+    return copy_out(connection, _QUERY, (start_of_day(first_day), end_of_day(last_day)), _SCHEMA)

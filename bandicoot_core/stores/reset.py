@@ -1,0 +1,14 @@
+"""Clearing what was derived from a programme, before another one takes its place. Only the demo does this."""
+
+import psycopg
+from psycopg import sql
+
+from bandicoot_core.stores.connections import whole_transaction
+from bandicoot_core.stores.published_tables import PUBLISHED_TABLES, SCHEMA
+
+
+def clear_published(connection: psycopg.Connection) -> None:
+    """Empty every table of schema `bandicoot` in one transaction; keys start from 1 again."""
+    tables = sql.SQL(", ").join(sql.Identifier(SCHEMA, name) for name in PUBLISHED_TABLES)
+    with whole_transaction(connection, "clearing the published schema"):
+        connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(tables))

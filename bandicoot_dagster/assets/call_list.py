@@ -1,0 +1,86 @@
+"""The call-list group: the ranked list of a day, its checks, and its publication."""
+
+import dagster as dg
+
+from bandicoot_core.calendar import parse_day, refuse_future_day
+from bandicoot_core.contracts import CALL_LIST, PUBLISHED_CALL_LIST
+from bandicoot_core.evaluation.charts import eligibility_funnel, list_by_district
+from bandicoot_core.pipeline.call_list import materialize_call_list, materialize_published_call_list
+from bandicoot_core.policy.checks import LIST_CHECKS, WARNING_ONLY
+from bandicoot_core.stores.installation import Installation
+from bandicoot_dagster.assets.engagement import caregiver_states
+from bandicoot_dagster.assets.model import model_version
+from bandicoot_dagster.checks import check_specs
+from bandicoot_dagster.config import CallListConfig
+from bandicoot_dagster.describe import described
+from bandicoot_dagster.metadata import check_results, partition_metadata, picture, preview
+from bandicoot_dagster.partitions import day_before, list_days
+from bandicoot_dagster.runtime import Clock, day_of_run
+
+_PREVIEW = ["rank", "caregiver_key", "district", "state", "cluster_id", "whittle_index", "reason"]
+
+
+@dg.asset(
+    **described(
+        CALL_LIST,
+        group="call_list",
+        kinds=("duckdb", "parquet"),
+        description=(
+            "Whom to call on a day, in order: the eligible caregivers for whom a call is worth most, and a small share "
+            "drawn at random to keep learning what calls do. It is published only when every blocking check passes."
+        ),
+    ),
+    partitions_def=list_days,
+    deps=[
+        dg.AssetDep(caregiver_states, partition_mapping=day_before),
+        dg.AssetDep(model_version, partition_mapping=dg.LastPartitionMapping()),
+    ],
+    check_specs=check_specs("call_list", LIST_CHECKS, warning_only=WARNING_ONLY),
+)
+def call_list(
+    context: dg.AssetExecutionContext,
+    config: CallListConfig,
+    stores: dg.ResourceParam[Installation],
+    clock: dg.ResourceParam[Clock],
+) -> dg.MaterializeResult:
+    """The ranked list of a day."""
+    call_date = refuse_future_day(day_of_run(context), now=clock(), name="partition")
+    as_of_day = parse_day(config.as_of_date, name="as_of_date") if config.as_of_date else None
+    made = materialize_call_list(stores, call_date, config.options(), as_of_day=as_of_day)
+    return dg.MaterializeResult(
+        metadata={
+            **partition_metadata(made.manifest),
+            "list_by_district": picture(list_by_district(made.drawn.call_list), "The list by district and state"),
+            "eligibility": picture(eligibility_funnel(made.drawn.funnel), "From the registry to who may be called"),
+            "first_rows": preview(made.drawn.call_list, _PREVIEW),
+        },
+        check_results=check_results(made.outcomes, "call_list"),
+    )
+
+
+@dg.asset(
+    **described(
+        PUBLISHED_CALL_LIST,
+        group="call_list",
+        kinds=("postgres",),
+        description=(
+            "The list of a day as downstream systems and call centres read it: table bandicoot.call_list, and for the "
+            "newest day the view bandicoot.current_call_list. Its rows are replaced in one transaction."
+        ),
+    ),
+    partitions_def=list_days,
+    deps=[call_list],
+)
+def published_call_list(
+    context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], clock: dg.ResourceParam[Clock]
+) -> dg.MaterializeResult:
+    """Commit the list to PostgreSQL."""
+    call_date = refuse_future_day(day_of_run(context), now=clock(), name="partition")
+    n_rows = materialize_published_call_list(stores, call_date, run_id=context.run.run_id, published_at=clock())
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": n_rows,
+            "dagster/table_name": "bandicoot.call_list",
+            "dagster/uri": "bandicoot.current_call_list",
+        }
+    )

@@ -1,0 +1,102 @@
+"""The engagement group: from events to states of the day, and to each week's history and passive counts."""
+
+import dagster as dg
+
+from bandicoot_core.contracts import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
+from bandicoot_core.evaluation.charts import states_over_time
+from bandicoot_core.pipeline.engagement import (
+    materialize_caregiver_states,
+    materialize_engagement_history,
+    materialize_passive_counts,
+    states_over_days,
+    weekly_shares,
+)
+from bandicoot_core.settings import load_model_options, load_settings
+from bandicoot_core.stores.installation import Installation
+from bandicoot_dagster.assets.source import ONE_RUN_FOR_MANY_DAYS, calls, caregivers, sms_events
+from bandicoot_dagster.config import Training
+from bandicoot_dagster.describe import described
+from bandicoot_dagster.metadata import partition_metadata, picture
+from bandicoot_dagster.partitions import daily, last_days, training_window, weekly
+from bandicoot_dagster.runtime import day_of_run, days_of_run
+
+_lookback = last_days(load_settings().lookback_days)
+_window = training_window(load_model_options().training_weeks)
+
+
+@dg.asset(
+    **described(
+        CAREGIVER_STATES,
+        group="engagement",
+        kinds=("duckdb", "parquet"),
+        description=(
+            "Every caregiver at the end of a day: Responsive if she opened or clicked an SMS in the last 7 days, else "
+            "Unresponsive, with the facts that decide whether she may be called."
+        ),
+    ),
+    partitions_def=daily,
+    backfill_policy=ONE_RUN_FOR_MANY_DAYS,
+    deps=[
+        caregivers,
+        dg.AssetDep(sms_events, partition_mapping=_lookback),
+        dg.AssetDep(calls, partition_mapping=_lookback),
+    ],
+)
+def caregiver_states(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
+    """States of each day."""
+    days = days_of_run(context)
+    for day in days:
+        manifest = materialize_caregiver_states(stores, day)
+        metadata = partition_metadata(manifest)
+        if day == days[-1]:
+            chart = states_over_time(states_over_days(stores.lake, day))
+            metadata["states_over_time"] = picture(chart, "Share of responsive caregivers by day")
+        context.add_asset_metadata(metadata, partition_key=manifest.partition)
+    return dg.MaterializeResult()
+
+
+@dg.asset(
+    **described(
+        ENGAGEMENT_HISTORY,
+        group="engagement",
+        kinds=("duckdb", "parquet"),
+        description=(
+            "One row per caregiver for the training window: which weeks she opened an SMS, which weeks she was called, "
+            "and which weeks she was observed, as words of bits."
+        ),
+    ),
+    partitions_def=weekly,
+    deps=[
+        dg.AssetDep(caregivers, partition_mapping=training_window(1)),
+        dg.AssetDep(sms_events, partition_mapping=_window),
+        dg.AssetDep(calls, partition_mapping=_window),
+    ],
+)
+def engagement_history(
+    context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], training: Training
+) -> dg.MaterializeResult:
+    """History over the training window."""
+    manifest = materialize_engagement_history(stores, day_of_run(context), training.options())
+    chart = states_over_time(weekly_shares(manifest))
+    metadata = partition_metadata(manifest)
+    return dg.MaterializeResult(
+        metadata={**metadata, "states_over_time": picture(chart, "Share of responsive caregivers by week")}
+    )
+
+
+@dg.asset(
+    **described(
+        PASSIVE_COUNTS,
+        group="model",
+        kinds=("duckdb", "parquet"),
+        description=(
+            "The distinct ways caregivers moved between states in weeks without a call, and how many caregivers moved "
+            "in each way. Its size does not grow with the programme."
+        ),
+    ),
+    partitions_def=weekly,
+    deps=[engagement_history],
+)
+def passive_counts(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
+    """Distinct tuples of passive transitions."""
+    return dg.MaterializeResult(metadata=partition_metadata(materialize_passive_counts(stores, day_of_run(context))))

@@ -1,0 +1,161 @@
+"""The source group: the programme's tables as external assets, and their daily partitions in the lake.
+
+Reading, keys and setting rows aside happen in bandicoot_core; the other groups read only the lake. Events, doses and
+calls depend on `caregivers` because that asset gives every caregiver the key they are stored under.
+"""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from bandicoot_core.contracts import CALLS, CAREGIVERS, SET_ASIDE, SMS_EVENTS, VACCINATIONS
+from bandicoot_core.pipeline.extraction import (
+    extract_calls,
+    extract_caregivers,
+    extract_sms_events,
+    extract_vaccinations,
+)
+from bandicoot_core.policy.experiment import assign_arms
+from bandicoot_core.stores.installation import Installation
+from bandicoot_core.stores.manifest import SET_ASIDE_TABLE, Manifest
+from bandicoot_dagster.describe import OWNERS, described
+from bandicoot_dagster.metadata import partition_metadata, preview
+from bandicoot_dagster.partitions import daily
+from bandicoot_dagster.runtime import Clock, days_of_run
+
+PROGRAMME = "suvita_production"
+ONE_RUN_FOR_MANY_DAYS = dg.BackfillPolicy.single_run()
+
+programme_tables = [
+    dg.AssetSpec(
+        dg.AssetKey([PROGRAMME, table]),
+        group_name="programme",
+        owners=OWNERS,
+        kinds={"postgres"},
+        description=description,
+    )
+    for table, description in (
+        ("caregivers", "The programme's registry. Names and phone numbers stay there: they are never selected."),
+        ("sms_logs", "Messages sent by the programme, with the times of delivery, opening and clicking."),
+        ("vaccinations", "Doses scheduled and given."),
+    )
+]
+call_outcomes = dg.AssetSpec(
+    dg.AssetKey(["bandicoot", "call_outcomes"]),
+    group_name="programme",
+    owners=OWNERS,
+    kinds={"postgres"},
+    description="What the call centre wrote back: one row per attempted call.",
+)
+
+
+@dg.asset(
+    **described(
+        CAREGIVERS,
+        group="source",
+        kinds=("postgres", "parquet"),
+        description=(
+            "The registry at the end of a day: district, enrolment, features and experiment arm of every caregiver, "
+            "under a pseudonymous key. Impossible values are blanked and rows without an identity set aside."
+        ),
+    ),
+    partitions_def=daily,
+    backfill_policy=ONE_RUN_FOR_MANY_DAYS,
+    deps=[dg.AssetKey([PROGRAMME, "caregivers"])],
+)
+def caregivers(
+    context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], clock: dg.ResourceParam[Clock]
+) -> dg.MaterializeResult:
+    """Snapshot of the registry."""
+    settings = stores.settings
+    with stores.published() as connection, stores.engine() as engine:
+        manifests = extract_caregivers(
+            stores.source(),
+            connection,
+            stores.lake,
+            engine,
+            days=days_of_run(context),
+            settings=settings,
+            seen_at=clock(),
+            arm_of=lambda ids: assign_arms(
+                ids, experiment=settings.experiment, control_share=settings.control_share
+            ).tolist(),
+        )
+    return _result(context, stores, manifests)
+
+
+@dg.asset(
+    **described(
+        SMS_EVENTS,
+        group="source",
+        kinds=("postgres", "parquet"),
+        description=(
+            "What happened to messages on a day: sent, delivered, opened, clicked or failed, one row per message and "
+            "event. A message sent on Monday and opened on Wednesday has a row in each day."
+        ),
+    ),
+    partitions_def=daily,
+    backfill_policy=ONE_RUN_FOR_MANY_DAYS,
+    deps=[dg.AssetKey([PROGRAMME, "sms_logs"]), caregivers],
+)
+def sms_events(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
+    """Message events of each day."""
+    with stores.published() as connection, stores.engine() as engine:
+        manifests = extract_sms_events(
+            stores.source(), connection, stores.lake, engine, days=days_of_run(context), settings=stores.settings
+        )
+    return _result(context, stores, manifests)
+
+
+@dg.asset(
+    **described(
+        VACCINATIONS,
+        group="source",
+        kinds=("postgres", "parquet"),
+        description="Doses given on a day, with the day they were due.",
+    ),
+    partitions_def=daily,
+    backfill_policy=ONE_RUN_FOR_MANY_DAYS,
+    deps=[dg.AssetKey([PROGRAMME, "vaccinations"]), caregivers],
+)
+def vaccinations(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
+    """Doses of each day."""
+    with stores.published() as connection, stores.engine() as engine:
+        manifests = extract_vaccinations(
+            stores.source(), connection, stores.lake, engine, days=days_of_run(context), settings=stores.settings
+        )
+    return _result(context, stores, manifests)
+
+
+@dg.asset(
+    **described(
+        CALLS,
+        group="source",
+        kinds=("postgres", "parquet"),
+        description=(
+            "Calls attempted on a day and what came of them, as the call centre recorded them. An attempt counts as a "
+            "call whatever its outcome."
+        ),
+    ),
+    partitions_def=daily,
+    backfill_policy=ONE_RUN_FOR_MANY_DAYS,
+    deps=[call_outcomes, caregivers],
+)
+def calls(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
+    """Attempted calls of each day."""
+    with stores.published() as connection, stores.engine() as engine:
+        manifests = extract_calls(connection, stores.lake, engine, days=days_of_run(context), settings=stores.settings)
+    return _result(context, stores, manifests)
+
+
+def _result(
+    context: dg.AssetExecutionContext, stores: Installation, manifests: Sequence[Manifest]
+) -> dg.MaterializeResult:
+    """Metadata for each partition of the run, with the first rows set aside where there are any."""
+    for manifest in manifests:
+        metadata = partition_metadata(manifest)
+        if manifest.entries.get(SET_ASIDE_TABLE) and manifest.n_rows(SET_ASIDE_TABLE):
+            rows = stores.lake.read(SET_ASIDE, manifest.asset, manifest.partition, SET_ASIDE_TABLE)
+            metadata["rows_set_aside"] = preview(rows)
+        context.add_asset_metadata(metadata, partition_key=manifest.partition)
+    return dg.MaterializeResult()

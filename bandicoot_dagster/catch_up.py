@@ -1,0 +1,76 @@
+"""Bringing everything up to the list of a day: plan, run each step, and say what happened."""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import date
+from typing import Any
+
+from bandicoot_core.errors import CheckFailedError, RejectedModelError
+from bandicoot_core.settings import ListOptions, ModelOptions
+from bandicoot_core.stores.installation import Installation
+from bandicoot_core.stores.models import champion
+from bandicoot_dagster.dagster_home import open_instance
+from bandicoot_dagster.definitions import build_definitions
+from bandicoot_dagster.launch import execute_step
+from bandicoot_dagster.plan import Step, plan_list
+from bandicoot_dagster.runtime import Clock, system_clock
+
+
+def catch_up(
+    installation: Installation,
+    call_date: date,
+    *,
+    list_options: ListOptions,
+    model_options: ModelOptions,
+    say: Callable[[str], None],
+    clock: Clock = system_clock,
+) -> None:
+    """Run every stale step up to the published list of `call_date`.
+
+    A candidate model that its checks refuse does not stop the list: the champion makes it, and the refusal is raised
+    as RejectedModelError after publication. Without a champion it is raised at once.
+    """
+    with installation.published() as connection:
+        current = champion(connection)
+    steps = plan_list(
+        installation.lake,
+        call_date,
+        settings=installation.settings,
+        options=model_options,
+        champion_week=current.training_week if current else None,
+    )
+    definitions = build_definitions(installation.settings, clock)
+    refused: RejectedModelError | None = None
+    with open_instance(installation) as instance:
+        for step in steps:
+            say(f"{step.job}: {_span(step)} ({step.why})")
+            started = time.monotonic()
+            try:
+                execute_step(definitions, instance, step, run_config=_run_config(step, list_options, model_options))
+            except CheckFailedError as error:
+                if step.job != "weekly_training" or current is None:
+                    raise
+                refused = RejectedModelError(f"{error}\nthe list was made with the champion {current.model_version}")
+                say(f"  refused; the list is made with the champion {current.model_version}")
+            say(f"  done in {time.monotonic() - started:.1f} s")
+    if refused is not None:
+        raise refused
+
+
+def _span(step: Step) -> str:
+    if step.first_partition == step.last_partition:
+        return step.last_partition
+    return f"{step.first_partition} to {step.last_partition}, {step.n_days} days"
+
+
+def _run_config(step: Step, list_options: ListOptions, model_options: ModelOptions) -> Mapping[str, Any]:
+    if step.job == "daily_list":
+        return {"ops": {"call_list": {"config": _plain(list_options.model_dump())}}}
+    if step.job == "weekly_training":
+        return {"resources": {"training": {"config": _plain(model_options.model_dump())}}}
+    return {}
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    """Option values as run configuration spells them."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}

@@ -1,0 +1,56 @@
+"""The Dagster definitions of Bandicoot, listed one by one.
+
+`build_definitions` is the one seam: production, the command line and tests differ only in what they pass to it.
+"""
+
+import warnings
+
+import dagster as dg
+
+# `backfill_policy`, `owners`-like parameters marked beta are chosen knowingly and pinned by the constraints file.
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+
+from bandicoot_core.settings import Settings, load_settings  # noqa: E402
+from bandicoot_dagster.assets import call_list, engagement, model, source  # noqa: E402
+from bandicoot_dagster.jobs import all_jobs  # noqa: E402
+from bandicoot_dagster.progress import progress_logger  # noqa: E402
+from bandicoot_dagster.resources import build_resources  # noqa: E402
+from bandicoot_dagster.runtime import Clock, system_clock  # noqa: E402
+from bandicoot_dagster.schedules import all_schedules  # noqa: E402
+from bandicoot_dagster.sensors import all_sensors  # noqa: E402
+
+ALL_ASSETS = [
+    *source.programme_tables,
+    source.call_outcomes,
+    source.caregivers,
+    source.sms_events,
+    source.vaccinations,
+    source.calls,
+    engagement.caregiver_states,
+    engagement.engagement_history,
+    engagement.passive_counts,
+    model.clusters,
+    model.features_only_mapper,
+    model.cluster_assignments,
+    model.transition_models,
+    model.whittle_indices,
+    model.model_version,
+    call_list.call_list,
+    call_list.published_call_list,
+]
+
+
+def build_definitions(settings: Settings | None = None, clock: Clock = system_clock) -> dg.Definitions:
+    """The project's definitions over one set of settings (default: the environment's) and one clock."""
+    return dg.Definitions(
+        assets=ALL_ASSETS,
+        jobs=all_jobs,
+        schedules=all_schedules,
+        sensors=all_sensors,
+        resources=build_resources(settings or load_settings(), clock),
+        loggers={"console": dg.colored_console_logger, "progress": progress_logger},
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions()

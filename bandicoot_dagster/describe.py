@@ -1,0 +1,37 @@
+"""What every asset says about itself: owner, group, kinds, code version, contract, and how it is retried.
+
+One function, so that no asset lacks any of it.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+import dagster as dg
+
+from bandicoot_core.contracts import TableContract
+from bandicoot_dagster.metadata import column_schema
+
+OWNERS = ["team:programme-analytics"]
+
+RETRY_LOST_CONNECTIONS = dg.RetryPolicy(
+    max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
+)
+
+
+def described(
+    contract: TableContract | None,
+    *,
+    group: str,
+    kinds: Collection[str],
+    description: str,
+    code_version: str = "1",
+) -> dict[str, Any]:
+    """Keyword arguments of `@dg.asset` that every asset carries."""
+    return {
+        "group_name": group,
+        "owners": OWNERS,
+        "kinds": set(kinds),
+        "description": description,
+        "code_version": code_version,
+        "metadata": column_schema(contract) if contract is not None else {},
+    }

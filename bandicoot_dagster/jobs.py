@@ -1,0 +1,57 @@
+"""Jobs: the nightly one, the list of the day, weekly training, and history backfill. All run in one process.
+
+A run of Dagster has one partition, and the list of day D is made from the states of D-1: so closing a day (`nightly`,
+partition D-1) and making the next one's list (`daily_list`, partition D) are two runs, the second started by a sensor.
+"""
+
+import dagster as dg
+
+from bandicoot_dagster.assets import call_list, engagement, model, source
+
+nightly = dg.define_asset_job(
+    "nightly",
+    selection=dg.AssetSelection.assets(
+        source.caregivers, source.sms_events, source.vaccinations, source.calls, engagement.caregiver_states
+    ),
+    description="Closes a day: its registry snapshot, message events, doses and calls, and every caregiver's state.",
+    executor_def=dg.in_process_executor,
+)
+
+daily_list = dg.define_asset_job(
+    "daily_list",
+    selection=dg.AssetSelection.assets(call_list.call_list, call_list.published_call_list),
+    description="Makes, checks and publishes the call list of a day from the states of the day before.",
+    executor_def=dg.in_process_executor,
+)
+
+weekly_training = dg.define_asset_job(
+    "weekly_training",
+    selection=dg.AssetSelection.assets(
+        engagement.engagement_history,
+        engagement.passive_counts,
+        model.clusters,
+        model.features_only_mapper,
+        model.cluster_assignments,
+        model.transition_models,
+        model.whittle_indices,
+        model.model_version,
+    ),
+    description="Trains the model of a week over its training window and promotes it when its checks pass.",
+    executor_def=dg.in_process_executor,
+)
+
+registry = dg.define_asset_job(
+    "registry",
+    selection=dg.AssetSelection.assets(source.caregivers),
+    description="Takes the registry snapshot of a day and gives every new caregiver her key and arm.",
+    executor_def=dg.in_process_executor,
+)
+
+source_history = dg.define_asset_job(
+    "source_history",
+    selection=dg.AssetSelection.assets(source.sms_events, source.vaccinations, source.calls),
+    description="Brings many past days of events, doses and calls into the lake in a single run.",
+    executor_def=dg.in_process_executor,
+)
+
+all_jobs = [nightly, daily_list, weekly_training, registry, source_history]

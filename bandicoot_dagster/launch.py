@@ -1,0 +1,70 @@
+"""Executing planned steps in this process on the persistent instance, so that the UI shows them like any other run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from bandicoot_core import errors
+from bandicoot_core.errors import BandicootError, CheckFailedError
+from bandicoot_dagster.plan import Step
+
+_RANGE_START = "dagster/asset_partition_range_start"
+_RANGE_END = "dagster/asset_partition_range_end"
+
+
+def execute_step(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    step: Step,
+    *,
+    run_config: Mapping[str, Any] | None = None,
+) -> dg.ExecuteInProcessResult:
+    """Run one step to its end in this process.
+
+    Raises the BandicootError that stopped it, CheckFailedError with every blocking check that refused it, or
+    RuntimeError for a failure that nobody foresaw.
+    """
+    job = definitions.resolve_job_def(step.job)
+    config = {"loggers": {"progress": {}}, **(run_config or {})}
+    if step.first_partition == step.last_partition:
+        result = job.execute_in_process(
+            run_config=config, instance=instance, raise_on_error=False, partition_key=step.first_partition
+        )
+    else:
+        tags = {_RANGE_START: step.first_partition, _RANGE_END: step.last_partition}
+        result = job.execute_in_process(run_config=config, instance=instance, raise_on_error=False, tags=tags)
+    if not result.success:
+        raise _why_it_failed(result, step)
+    return result
+
+
+def _why_it_failed(result: dg.ExecuteInProcessResult, step: Step) -> Exception:
+    """The failure of a run as the exception that a person can act on."""
+    refusals = [
+        f"{check.check_name}: {check.description}"
+        for check in result.get_asset_check_evaluations()
+        if not check.passed and check.blocking
+    ]
+    if refusals:
+        return CheckFailedError(
+            f"{step.job} for {step.last_partition} was refused by its checks:\n  " + "\n  ".join(refusals)
+        )
+    for event in result.all_events:
+        if event.event_type_value == "STEP_FAILURE":
+            error: Any = event.step_failure_data.error
+            while error is not None:
+                foreseen = _as_foreseen(error.cls_name, error.message)
+                if foreseen is not None:
+                    return foreseen
+                last, error = error, error.cause
+            return RuntimeError(f"{event.step_key} failed: {last.message.strip()} (run {result.run_id})")
+    return RuntimeError(f"{step.job} for {step.last_partition} failed; see run {result.run_id} in the UI")
+
+
+def _as_foreseen(class_name: str | None, message: str) -> BandicootError | None:
+    """The BandicootError that Dagster has serialized to its class name and message, None for any other error."""
+    kind = getattr(errors, class_name or "", None)
+    if isinstance(kind, type) and issubclass(kind, BandicootError):
+        return kind(message.partition(": ")[2].strip())
+    return None

@@ -1,0 +1,94 @@
+"""What every asset shows in the UI: column schema, row counts, pictures and small tables, from manifests and contracts.
+
+Only the translation into Dagster's metadata values belongs here; the pictures are drawn in bandicoot_core.evaluation.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from bandicoot_core.checks import CheckOutcome
+from bandicoot_core.contracts import TableContract
+from bandicoot_core.stores.manifest import SET_ASIDE_TABLE, Manifest
+
+_PREVIEW_ROWS = 10
+
+
+def column_schema(contract: TableContract) -> dict[str, Any]:
+    """Definition metadata: the contract's columns with descriptions, units and constraints."""
+    columns = []
+    for column in contract.columns:
+        unit = f" [{column.unit}]" if column.unit else ""
+        allowed = f" One of {', '.join(column.allowed)}." if column.allowed else ""
+        columns.append(
+            dg.TableColumn(
+                name=column.name,
+                type=column.type,
+                description=f"{column.description}{unit}.{allowed}",
+                constraints=dg.TableColumnConstraints(
+                    nullable=column.is_nullable, unique=contract.key == (column.name,)
+                ),
+            )
+        )
+    return {"dagster/column_schema": dg.TableSchema(columns=columns)}
+
+
+def partition_metadata(manifest: Manifest, *, table: str = "data") -> dict[str, Any]:
+    """Materialization metadata of one partition: rows, bytes, rows set aside, and the facts of the manifest."""
+    metadata: dict[str, Any] = {
+        "n_bytes": sum(entry.n_bytes for entry in manifest.entries.values()),
+        "digest": manifest.digest[:16],
+    }
+    if table in manifest.entries:
+        metadata["dagster/row_count"] = manifest.n_rows(table)
+    if SET_ASIDE_TABLE in manifest.entries:
+        metadata["n_set_aside_rows"] = manifest.n_rows(SET_ASIDE_TABLE)
+    for name, value in manifest.facts.items():
+        if isinstance(value, bool | int | float | str):
+            metadata[name] = value
+        elif isinstance(value, list | dict):
+            metadata[name] = dg.MetadataValue.json(value)
+    return metadata
+
+
+def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
+    """A PNG embedded in Markdown, so that the UI shows it without a file server."""
+    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def preview(table: pa.Table, columns: Sequence[str] | None = None, n_rows: int = _PREVIEW_ROWS) -> Any:
+    """The first rows of a table as a Markdown table."""
+    shown = table.select(list(columns) if columns else table.column_names).slice(0, n_rows)
+    header = f"| {' | '.join(shown.column_names)} |\n|{' --- |' * shown.num_columns}\n"
+    rows = "\n".join(f"| {' | '.join(_cell(row[name]) for name in shown.column_names)} |" for row in shown.to_pylist())
+    return dg.MetadataValue.md(header + rows)
+
+
+def check_results(outcomes: Sequence[CheckOutcome], asset: str) -> list[dg.AssetCheckResult]:
+    """Check outcomes as Dagster shows them; a failed blocking one stops what is downstream."""
+    return [
+        dg.AssetCheckResult(
+            asset_key=asset,
+            check_name=outcome.name,
+            passed=bool(outcome.is_passed),
+            severity=dg.AssetCheckSeverity.ERROR if outcome.is_blocking else dg.AssetCheckSeverity.WARN,
+            description=outcome.description,
+            metadata=_plain(outcome.facts),
+        )
+        for outcome in outcomes
+    ]
+
+
+def _plain(facts: Mapping[str, int | float | str]) -> dict[str, Any]:
+    return dict(facts)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value).replace("|", "\\|")

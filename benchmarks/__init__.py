@@ -1,0 +1,1 @@
+"""What this machine reaches: measurements of time and memory, each in a process of its own. Not installed."""

@@ -1,0 +1,59 @@
+"""Fixtures shared by all tests: an engine, a lake, and fresh databases on one real PostgreSQL per session."""
+
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from ibis.backends.duckdb import Backend
+from psycopg import sql
+
+from bandicoot_core.stores import embedded
+from bandicoot_core.stores.engine import open_engine
+from bandicoot_core.stores.lake import Lake
+
+
+@pytest.fixture
+def engine() -> Iterator[Backend]:
+    """An engine of its own for each test."""
+    with open_engine(memory_limit="1GB") as engine:
+        yield engine
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """An empty lake on local disk."""
+    return Lake(str(tmp_path / "lake"))
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[embedded.EmbeddedServer]:
+    """One embedded PostgreSQL for the whole session."""
+    with tempfile.TemporaryDirectory(prefix="bandicoot-test-") as folder:
+        home = Path(folder)
+        try:
+            yield embedded.start(home)
+        finally:
+            embedded.destroy(home)
+
+
+@pytest.fixture
+def database_url(server: embedded.EmbeddedServer) -> Iterator[str]:
+    """The URL of a fresh, empty database."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    yield server.url.replace("/bandicoot?", f"/{name}?")
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def published_url(database_url: str) -> str:
+    """The URL of a fresh database with the published schema."""
+    from bandicoot_core.stores.published import migrate
+
+    migrate(database_url)
+    return database_url

@@ -1,0 +1,228 @@
+"""From SMS logs to the published list through Dagster, on a small programme and a real PostgreSQL."""
+
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from bandicoot_core.contracts import CALL_LIST, CONTROL_ARM, PUBLISHED_CALL_LIST
+from bandicoot_core.errors import (
+    CheckFailedError,
+    CorruptPartitionError,
+    InvalidSettingError,
+    RejectedModelError,
+    UnreachableError,
+)
+from bandicoot_core.settings import Settings, load_model_options
+from bandicoot_core.stores.installation import Installation
+from bandicoot_core.stores.models import champion, list_models
+from tests.dagster.conftest import CALL_DATE, Programme
+
+
+def test_the_current_list_is_published_with_the_columns_its_readers_rely_on(programme: Programme) -> None:
+    with programme.installation.published() as connection:
+        cursor = connection.execute("SELECT * FROM bandicoot.current_call_list")
+        assert [column.name for column in cursor.description or ()] == PUBLISHED_CALL_LIST.column_names
+        rows = cursor.fetchall()
+    assert len(rows) == 20
+    assert {row[0] for row in rows} == {CALL_DATE}
+
+
+def test_nobody_on_the_list_is_in_control_in_cool_down_or_warming_up(programme: Programme) -> None:
+    with programme.installation.published() as connection:
+        offenders = connection.execute(
+            """
+            SELECT listed.caregiver_id FROM bandicoot.call_list AS listed
+            JOIN bandicoot.caregiver_states AS states USING (caregiver_id)
+            WHERE listed.call_date = %(day)s AND (
+                states.ab_arm = %(control)s OR states.status <> 'active' OR states.warm_up_end_date > %(day)s
+                OR EXISTS (SELECT FROM bandicoot.call_outcomes AS called
+                           WHERE called.caregiver_id = listed.caregiver_id
+                           AND (called.attempted_at AT TIME ZONE 'Asia/Kolkata')::date >= %(day)s - 14))
+            """,
+            {"day": CALL_DATE, "control": CONTROL_ARM},
+        ).fetchall()
+    assert offenders == []
+
+
+def test_a_caregiver_who_opened_in_the_last_seven_days_is_responsive_and_no_other(programme: Programme) -> None:
+    with programme.installation.published() as connection:
+        n_wrong, n_all = connection.execute(
+            """
+            SELECT count(*) FILTER (WHERE (states.state = 'R') IS DISTINCT FROM EXISTS (
+                SELECT FROM suvita_production.sms_logs AS sms WHERE sms.caregiver_id = states.caregiver_id
+                AND ((sms.opened_at AT TIME ZONE 'Asia/Kolkata')::date BETWEEN %(first)s AND %(last)s
+                  OR (sms.clicked_at AT TIME ZONE 'Asia/Kolkata')::date BETWEEN %(first)s AND %(last)s))), count(*)
+            FROM bandicoot.caregiver_states AS states
+            """,
+            {"first": CALL_DATE - timedelta(days=7), "last": CALL_DATE - timedelta(days=1)},
+        ).fetchone() or (None, None)
+    assert (n_wrong, n_all and n_all > 1000) == (0, True)
+
+
+def test_running_a_day_again_gives_the_same_rows(programme: Programme) -> None:
+    before = programme.published()
+    programme.catch_up()
+    assert programme.published() == before
+
+
+def test_a_list_with_budget_zero_is_published_empty(programme: Programme) -> None:
+    day = CALL_DATE - timedelta(days=1)
+    programme.catch_up(day, budget=0)
+    with programme.installation.published() as connection:
+        row = connection.execute(
+            "SELECT n_rows, budget FROM bandicoot.list_publications WHERE call_date = %s", (day,)
+        ).fetchone()
+    assert row == (0, 0)
+    assert programme.published(day) == []
+
+
+def test_a_budget_above_the_eligible_lists_all_of_them_for_certain(programme: Programme) -> None:
+    day = CALL_DATE - timedelta(days=1)
+    programme.catch_up(day, budget=100_000)
+    facts = programme.installation.lake.require("call_list", day.isoformat()).facts
+    rows = programme.published(day)
+    assert len(rows) == facts["n_eligible"] > 100
+    assert {row[5] for row in rows} == {1.0}
+
+
+def test_a_negative_budget_is_refused_before_anything_runs(programme: Programme) -> None:
+    with pytest.raises(InvalidSettingError, match=r"budget \(found -5\)"):
+        programme.list_options(budget=-5)
+    before = programme.published()
+    config = {"ops": {"call_list": {"config": {"budget": -5}}}}
+    result = programme.run("daily_list", CALL_DATE.isoformat(), config)
+    assert not result.success
+    assert programme.published() == before
+
+
+def test_an_unknown_district_is_refused_with_the_known_ones(programme: Programme) -> None:
+    with pytest.raises(InvalidSettingError, match="Atlantis.*Gaya"):
+        programme.catch_up(district_budgets={"Atlantis": 5})
+    with pytest.raises(InvalidSettingError, match="Atlantis.*Gaya"):
+        programme.catch_up(only_districts=["Atlantis"])
+
+
+def test_a_list_can_be_limited_to_districts(programme: Programme) -> None:
+    day = CALL_DATE - timedelta(days=1)
+    programme.catch_up(day, only_districts=["Gaya"], budget=5)
+    table = programme.installation.lake.read(CALL_LIST, "call_list", day.isoformat())
+    assert set(table["district"].to_pylist()) == {"Gaya"}
+
+
+def test_a_refused_list_leaves_the_published_one(programme: Programme) -> None:
+    before = programme.published()
+    with pytest.raises(CheckFailedError, match="engagement_is_plausible"):
+        programme.catch_up(min_engagement=0.9)
+    assert programme.published() == before
+    result = programme.run("daily_list", CALL_DATE.isoformat())
+    assert result.success
+
+
+def test_a_refused_list_is_not_published_by_materializing_publication_alone(programme: Programme) -> None:
+    before = programme.published()
+    with pytest.raises(CheckFailedError):
+        programme.catch_up(min_engagement=0.9)
+    from bandicoot_core.pipeline.call_list import materialize_published_call_list
+
+    with pytest.raises(CheckFailedError, match="refused by its checks and is not published"):
+        materialize_published_call_list(
+            programme.installation, CALL_DATE, run_id="by-hand", published_at=programme.clock()
+        )
+    assert programme.published() == before
+    programme.catch_up()
+
+
+def test_a_rejected_candidate_leaves_the_champion_and_the_list_still_goes_out(programme: Programme) -> None:
+    with programme.installation.published() as connection:
+        before = champion(connection)
+    assert before is not None
+    trained = programme.model_options
+    programme.model_options = load_model_options(
+        **{**trained.model_dump(), "n_clusters": 1, "discount": 0.3, "max_index_shift": 0.0}
+    )
+    try:
+        with pytest.raises(RejectedModelError, match="index_shift_bounded"):
+            programme.catch_up()
+    finally:
+        programme.model_options = trained
+    with programme.installation.published() as connection:
+        assert champion(connection) == before
+        rejected = [model for model in list_models(connection) if model.status == "rejected"]
+    assert rejected
+    assert "index_shift_bounded" in (rejected[0].note or "")
+    assert {row[6] for row in programme.published()} == {before.model_version}
+    programme.catch_up()
+
+
+def test_training_again_on_the_same_data_gives_the_same_version(programme: Programme) -> None:
+    with programme.installation.published() as connection:
+        before = champion(connection)
+        assert before is not None
+    config = {"resources": {"training": {"config": programme.model_options.model_dump()}}}
+    result = programme.run("weekly_training", before.training_week.isoformat(), config)
+    assert result.success
+    with programme.installation.published() as connection:
+        assert champion(connection) == before
+
+
+def test_a_future_day_is_refused(programme: Programme) -> None:
+    result = programme.run("daily_list", (CALL_DATE + timedelta(days=1)).isoformat())
+    assert not result.success
+    failure = result.all_events_of_type if False else [e for e in result.all_events if e.is_step_failure]
+    assert "lies in the future" in str(failure[0].step_failure_data.error)
+
+
+def test_a_truncated_partition_stops_the_list_and_names_what_to_materialize(programme: Programme) -> None:
+    lake = programme.installation.lake
+    day = (CALL_DATE - timedelta(days=1)).isoformat()
+    entry = lake.require("caregiver_states", day).entries["data"]
+    path = Path(str(lake.folder("caregiver_states", day) / entry.name))
+    content = path.read_bytes()
+    before = programme.published()
+    path.write_bytes(content[: len(content) // 2])
+    try:
+        from bandicoot_core.pipeline.call_list import materialize_call_list
+
+        with pytest.raises(CorruptPartitionError, match=f"materialize caregiver_states for {day} again"):
+            materialize_call_list(programme.installation, CALL_DATE, programme.list_options())
+    finally:
+        path.write_bytes(content)
+    assert programme.published() == before
+
+
+def test_an_unreachable_source_stops_the_run_and_names_the_server(programme: Programme) -> None:
+    settings = programme.installation.settings
+    unreachable = Settings(
+        home=settings.home,
+        database_url=settings.database_url,
+        source_url="postgresql://reader:secret@127.0.0.1:9/programme",
+        lookback_days=settings.lookback_days,
+    )
+    broken = Programme(Installation(unreachable), programme.model_options, programme.clock)
+    before = programme.published()
+    with pytest.raises(UnreachableError, match="127.0.0.1 port 9") as refused:
+        broken.catch_up()
+    assert "secret" not in str(refused.value)
+    assert programme.published() == before
+
+
+def test_an_outcome_written_back_puts_the_caregiver_in_cool_down(programme: Programme) -> None:
+    listed = programme.published()[0][1]
+    day_after = date(2026, 11, 20)
+    with programme.installation.published() as connection:
+        connection.execute(
+            "INSERT INTO bandicoot.call_outcomes VALUES ('t-1', %s, %s, %s, 'no_answer', 'test')",
+            (listed, CALL_DATE, programme.clock()),
+        )
+    later = Programme(
+        programme.installation, programme.model_options, clock=lambda: programme.clock() + timedelta(days=1)
+    )
+    try:
+        later.catch_up(day_after, budget=100_000)
+        assert listed not in {row[1] for row in later.published(day_after)}
+        waiting = {row[1] for row in programme.published()} - {listed}
+        assert waiting.isdisjoint({row[1] for row in later.published(day_after)})
+    finally:
+        with programme.installation.published() as connection:
+            connection.execute("DELETE FROM bandicoot.call_outcomes WHERE call_id = 't-1'")
