@@ -136,10 +136,7 @@ class ModelOptions(BaseSettings):
         description="Clusters with a smaller share of caregivers are merged into their nearest",
     )
     prior_weight: float = Field(
-        2.0,
-        gt=0,
-        le=1000,
-        description="Weeks of evidence the population's rate counts for in a caregiver's own rates",
+        8.0, gt=0, le=1000, description="Weeks of evidence the cluster's rate counts for in a caregiver's own index"
     )
     discount: float = Field(0.99, gt=0, lt=1, description="Worth of a responsive week a week later")
     interval: float = Field(0.9, gt=0, lt=1, description="Probability inside credible intervals")

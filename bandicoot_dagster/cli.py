@@ -148,7 +148,7 @@ def _open(settings: Settings) -> "Installation":
 
 def _continue_demo(installation: "Installation", settings: Settings, call_date: date) -> None:
     """Fill an empty embedded source with the demo programme, or continue an older one up to the list's day."""
-    from bandicoot_core.demo.load import stored_programme
+    from bandicoot_core.demo import stored_programme
 
     with installation.published() as connection:
         stored = stored_programme(connection)

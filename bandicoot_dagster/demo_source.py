@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bandicoot_core.demo.load import DemoSummary, create_source_schema, extend, fill
-from bandicoot_core.demo.programme import Programme
+from bandicoot_core.demo import DemoSummary, Programme, create_source_schema, extend, fill
 from bandicoot_core.policy.experiment import is_control
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.reset import clear_published

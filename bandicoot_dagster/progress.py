@@ -37,7 +37,7 @@ class ProgressHandler(logging.Handler):
         print(f"    {step:<24} {outcome}", file=sys.stderr, flush=True)  # noqa: T201
 
 
-@dg.logger(description="One line per asset, for a person at a terminal")
+@dg.logger({}, description="One line per asset, for a person at a terminal")
 def progress_logger(init_context: dg.InitLoggerContext) -> logging.Logger:
     """The logger of one run."""
     logger = logging.getLogger("bandicoot.progress")

@@ -3,9 +3,11 @@
 Behaviour, messages and calls are those of `bandicoot_core.demo`, drawn week by week as arrays; what is skipped is the
 way through PostgreSQL and the extraction, which no figure here is about. Every event type is there, since not reading
 most of them is part of what is measured. The same size gives the same bytes. Loading PostgreSQL with the same
-programme belongs to `rowwise`.
+programme belongs to `rowwise`. The stage for `python -m benchmarks.data lake <case>`.
 """
 
+import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
@@ -24,8 +26,11 @@ from bandicoot_core.demo.population import Population, build_population
 from bandicoot_core.demo.programme import SECONDS_PER_DAY, Programme, day_start_second, epoch_day
 from bandicoot_core.demo.rows import Window, caregiver_rows
 from bandicoot_core.policy.experiment import assign_arms, is_control
+from bandicoot_core.settings import Settings
 from bandicoot_core.stores.engine import open_engine
+from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.lake import Lake
+from benchmarks.measure import Case, Measured, Outcome, repeat, say, serve
 
 LIST_DATE = date(2026, 6, 28)
 """The day whose list is made: a Sunday, so that the week before it is closed and a model can be trained on it."""
@@ -54,6 +59,25 @@ def programme_of(n_caregivers: int) -> Programme:
 def control_arm(population: Population) -> npt.NDArray[np.bool_]:
     """Who is never called, ndarray of shape (n_caregivers,)."""
     return is_control(population.caregiver_ids, experiment=_EXPERIMENT, control_share=_CONTROL_SHARE)
+
+
+def installation_of(case: Case) -> Installation:
+    """The stores of a case, with default settings."""
+    return Installation(Settings(home=case.home, lake_root=case.lake_root))
+
+
+def lake(case: Case) -> Measured:
+    """Write the lake of a case; a stage like the others, so that its time and memory are known."""
+
+    def work() -> Outcome:
+        n_events = 0
+        start = time.monotonic()
+        for n_weeks, n_events in write_lake(Lake(case.lake_root), case.n_caregivers):
+            if n_weeks % 13 == 0:
+                say(f"  {n_weeks} weeks, {n_events:,} events, {time.monotonic() - start:.0f} s")
+        return Outcome(n_events)
+
+    return repeat(work, repeats=1)
 
 
 def write_lake(lake: Lake, n_caregivers: int) -> Iterator[tuple[int, int]]:
@@ -133,7 +157,9 @@ def _write_events(lake: Lake, day: date, events: dict[str, npt.NDArray[np.int64]
 
 def _write_calls(lake: Lake, days: list[date], calls: WeekCalls) -> None:
     call_day = (calls.attempted_second - day_start_second(0)) // SECONDS_PER_DAY
-    number = pc.binary_join_element_wise(f"HIST-{calls.week:03d}-", pa.array(np.arange(len(call_day))).cast("string"), "")
+    number = pc.binary_join_element_wise(
+        f"HIST-{calls.week:03d}-", pa.array(np.arange(len(call_day))).cast("string"), ""
+    )
     table = pa.table(
         {
             "call_id": number,
@@ -150,3 +176,7 @@ def _write_calls(lake: Lake, days: list[date], calls: WeekCalls) -> None:
 
 def _instants(second: npt.NDArray[np.int64]) -> pa.Array:
     return pa.array(second).cast(pa.timestamp("s", tz="UTC")).cast(pa.timestamp("us", tz="UTC"))
+
+
+if __name__ == "__main__":
+    serve((lake,), sys.argv[1:])

@@ -89,11 +89,11 @@ def repeat(work: Callable[[], Outcome], *, repeats: int) -> Measured:
     return Measured(seconds, cpu_seconds, peak_mb, base_mb, outcome.n_rows, outcome.facts)
 
 
-def serve(stages: Mapping[str, Callable[[Case], Measured]], arguments: Sequence[str]) -> None:
+def serve(stages: Sequence[Callable[[Case], Measured]], arguments: Sequence[str]) -> None:
     """The child's side: run the stage that the arguments name and print what was measured as JSON."""
     name, case = arguments
-    measured = stages[name](Case(**json.loads(case)))
-    print(json.dumps(asdict(measured)))
+    stage = {stage.__name__: stage for stage in stages}[name]
+    print(json.dumps(asdict(stage(Case(**json.loads(case))))))
 
 
 def run_stage(module: str, stage: str, case: Case) -> Measured:
@@ -129,6 +129,11 @@ def run_command(command: Sequence[str], environment: Mapping[str, str]) -> Ended
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{words[-4000:]}")
     return Ended(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def say(line: str) -> None:
+    """Progress, on standard error: standard output is for results."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def default_settings(**settings: str) -> dict[str, str]:

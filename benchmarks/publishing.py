@@ -87,4 +87,4 @@ def call_list(n_rows: int) -> pa.Table:
 
 
 if __name__ == "__main__":
-    serve({"publish": publish}, sys.argv[1:])
+    serve((publish,), sys.argv[1:])

@@ -72,7 +72,12 @@ class SourceProgramme:
     def message(self, message_id: str | None, caregiver_id: str | None = "CG-1", **values: Any) -> None:
         """One message; instants may be given as IST wall clocks."""
         instants = {name: ist(values[name]) for name in INSTANTS if isinstance(values.get(name), str)}
-        row = {"message_id": message_id, "caregiver_id": caregiver_id, "message_type": "reminder", "status": "delivered"}
+        row = {
+            "message_id": message_id,
+            "caregiver_id": caregiver_id,
+            "message_type": "reminder",
+            "status": "delivered",
+        }
         self._insert("sms_logs", {**row, "full_name": FULL_NAME, "phone_number": PHONE_NUMBER}, values | instants)
 
     def dose(self, caregiver_id: str | None, vaccine_name: str | None, actual_date: date | None) -> None:

@@ -79,7 +79,8 @@ def fill(
 
     is_control takes caregiver ids and returns who is in the control arm, ndarray of bool of the same length; those are
     never called. on_progress is told (stage, done, total) and must not use the connection. Everything is committed at
-    once; whatever ends the fill before that leaves the old programme and its truth. Raises InvalidInputError when the
+    once, and readers of the source tables wait for it; whatever ends the fill before that leaves the old programme and
+    its truth. Raises InvalidInputError when the
     connection has an open transaction or the tables hold rows of no demo, SchemaDriftError when bandicoot.call_outcomes
     is missing.
     """

@@ -18,7 +18,8 @@ from threadpoolctl import threadpool_limits
 
 from bandicoot_core.contracts import CLUSTERS, PASSIVE_COUNTS, PASSIVE_TUPLE, TUPLE_CLUSTERS, conform
 from bandicoot_core.errors import InvalidInputError
-from bandicoot_core.model.posterior import FloatArray, own_passive_means, passive_evidence, population_passive_means
+from bandicoot_core.model.empirical_bayes import joint_passive_means
+from bandicoot_core.model.posterior import FloatArray, passive_evidence
 
 IntArray = npt.NDArray[np.int64]
 
@@ -47,21 +48,10 @@ class ClusterChoice:
     """Pairs of a candidate k and the share of the weighted between-tuple variance that it explains."""
 
 
-def tuple_posterior_means(counts: pa.Table, *, prior_weight: float) -> FloatArray:
-    """The points that are clustered: each tuple's [P(R|U, passive), P(R|R, passive)].
-
-    Posterior means with a Beta prior centred on the passive rate of all caregivers in `counts`, which weighs
-    `prior_weight` weeks. `counts` has the columns of PASSIVE_COUNTS. Returns shape (n_tuples, 2), in the order of
-    the rows.
-    """
-    return own_passive_means(counts, prior_means=population_passive_means(counts), prior_weight=prior_weight)
-
-
 def fit_clusters(
     counts: pa.Table,
     *,
     n_clusters: int,
-    prior_weight: float,
     min_cluster_share: float,
     seed: int,
     min_passive_weeks: int = 1,
@@ -82,8 +72,6 @@ def fit_clusters(
     counts : table of PASSIVE_COUNTS
     n_clusters : int
         k; with fewer distinct points the number of points is taken, with a note.
-    prior_weight : float
-        Weight of the prior, in weeks.
     min_cluster_share : float
         Share of the clustered caregivers, in [0, 1).
     seed : int
@@ -100,7 +88,7 @@ def fit_clusters(
     """
     if n_clusters < 1:
         raise ValueError(f"n_clusters is {n_clusters}; expected 1 or more")
-    counts, points = _clustered_points(counts, prior_weight=prior_weight, min_passive_weeks=min_passive_weeks)
+    counts, points = _clustered_points(counts, min_passive_weeks=min_passive_weeks)
     weights = np.asarray(counts["n_caregivers"].to_numpy(), dtype=np.float64)
     notes = _notes_on_missing_states(counts)
     n_points = len(np.unique(points, axis=0))
@@ -127,7 +115,6 @@ def suggest_n_clusters(
     counts: pa.Table,
     *,
     candidates: Sequence[int] = (2, 3, 4, 6, 8, 10, 15, 20, 30, 40),
-    prior_weight: float,
     seed: int,
     min_explained: float = 0.95,
     min_passive_weeks: int = 1,
@@ -141,7 +128,7 @@ def suggest_n_clusters(
     """
     if not candidates or min(candidates) < 1:
         raise ValueError(f"candidates are {list(candidates)}; expected at least one number, each 1 or more")
-    counts, points = _clustered_points(counts, prior_weight=prior_weight, min_passive_weeks=min_passive_weeks)
+    counts, points = _clustered_points(counts, min_passive_weeks=min_passive_weeks)
     weights = np.asarray(counts["n_caregivers"].to_numpy(), dtype=np.float64)
     n_points = len(np.unique(points, axis=0))
     total = _scatter(points, weights, np.zeros(len(points), dtype=np.int64))
@@ -169,7 +156,7 @@ def weighted_k_means(points: FloatArray, weights: FloatArray, *, n_clusters: int
     return _without_gaps(labels)
 
 
-def _clustered_points(counts: pa.Table, *, prior_weight: float, min_passive_weeks: int) -> tuple[pa.Table, FloatArray]:
+def _clustered_points(counts: pa.Table, *, min_passive_weeks: int) -> tuple[pa.Table, FloatArray]:
     counts = conform(counts, PASSIVE_COUNTS)
     _refuse_repeated_tuples(counts)
     if counts.num_rows == 0:
@@ -177,7 +164,7 @@ def _clustered_points(counts: pa.Table, *, prior_weight: float, min_passive_week
             "passive_counts: the table is empty, so there is no behaviour to cluster; materialize engagement_history "
             "and passive_counts for a week whose training window contains SMS events and enrolled caregivers"
         )
-    points = np.round(tuple_posterior_means(counts, prior_weight=prior_weight), _DECIMALS)
+    points = np.round(joint_passive_means(counts), _DECIMALS)
     _, weeks = passive_evidence(counts)
     is_clustered = weeks.sum(axis=1) >= min_passive_weeks
     if not is_clustered.any():

@@ -33,6 +33,9 @@ _COUNTS_OF = {
 }
 """For each state and action the counts of transitions to R and to U."""
 
+_GIVEN_MEAN_OF = {(UNRESPONSIVE, PASSIVE): 0, (RESPONSIVE, PASSIVE): 1}
+"""Column of `passive_means` for the cells whose mean may be given."""
+
 
 def counts_by_cluster(transition_counts: Table, assignments: Table) -> Table:
     """Transitions of every cluster's caregivers: cluster_id and the sums of the eight counts, int64 caregiver-weeks.
@@ -55,12 +58,15 @@ def estimate_transitions(
     *,
     interval: float,
     prior: tuple[float, float] = LAPLACE_PRIOR,
+    passive_means: FloatArray | None = None,
     n_clusters: int | None = None,
 ) -> pa.Table:
     """P(next = R | state, action) of every cluster, as posterior mean and equal-tailed credible interval.
 
     With n_R transitions to R, n_U to U and a Beta(a, b) prior the posterior is Beta(a + n_R, b + n_U), its mean
-    (a + n_R) / (a + b + n_R + n_U). A cell without a single transition has the prior's mean and interval; that its
+    (a + n_R) / (a + b + n_R + n_U). With `passive_means` a passive cell's mean m is given, and its posterior taken as
+    Beta(w m, w (1 - m)) with w = a + b + n_R + n_U: pooled passive counts are not trusted, because clusters were cut
+    by them. A cell without a single transition has the prior's mean and interval; that its
     counts are zero tells that nothing was observed.
 
     Parameters
@@ -71,6 +77,9 @@ def estimate_transitions(
         Probability inside the credible interval, strictly between 0 and 1.
     prior : pair of float
         a and b, both above 0.
+    passive_means : ndarray of shape (n_clusters, 2), optional
+        P(next = R | state, passive) by cluster id, states [U, R], strictly between 0 and 1: the empirical-Bayes
+        estimates of `empirical_bayes.cluster_passive_means`.
     n_clusters : int, optional
         Clusters of the model: ids below it that `counts` lacks get zero counts.
 
@@ -89,7 +98,13 @@ def estimate_transitions(
         raise ValueError(f"prior is {prior}; expected two numbers above 0")
     cluster_ids, transitions = _transition_array(counts, n_clusters)
     n_to_r, n_to_u = transitions[..., 0].ravel(), transitions[..., 1].ravel()
-    p_low, p_high = credible_interval(a + n_to_r, b + n_to_u, interval=interval)
+    weight = a + b + n_to_r + n_to_u
+    p_next_r = (a + n_to_r) / weight
+    if passive_means is not None:
+        given = np.array([_GIVEN_MEAN_OF.get(cell, -1) for cell in _COUNTS_OF] * len(cluster_ids))
+        of_cluster = np.repeat(cluster_ids, len(_COUNTS_OF))
+        p_next_r = np.where(given >= 0, np.asarray(passive_means)[of_cluster, given], p_next_r)
+    p_low, p_high = credible_interval(weight * p_next_r, weight * (1 - p_next_r), interval=interval)
     n_cells = len(_COUNTS_OF)
     return conform(
         pa.table(
@@ -99,9 +114,9 @@ def estimate_transitions(
                 "action": [action for _, action in _COUNTS_OF] * len(cluster_ids),
                 "n_to_r": n_to_r,
                 "n_to_u": n_to_u,
-                "p_next_r": (a + n_to_r) / (a + b + n_to_r + n_to_u),
-                "p_low": p_low,
-                "p_high": p_high,
+                "p_next_r": p_next_r,
+                "p_low": np.minimum(p_low, p_next_r),
+                "p_high": np.maximum(p_high, p_next_r),
             },
         ),
         TRANSITION_MODELS,

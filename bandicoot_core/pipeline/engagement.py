@@ -6,7 +6,15 @@ from datetime import date, timedelta
 import pyarrow as pa
 
 from bandicoot_core.calendar import days_between, last_day_of_week, weeks_ending_with
-from bandicoot_core.contracts import CALLS, CAREGIVER_STATES, CAREGIVERS, ENGAGEMENT_HISTORY, PASSIVE_COUNTS, SMS_EVENTS
+from bandicoot_core.contracts import (
+    ACTIVE_STATUS,
+    CALLS,
+    CAREGIVER_STATES,
+    CAREGIVERS,
+    ENGAGEMENT_HISTORY,
+    PASSIVE_COUNTS,
+    SMS_EVENTS,
+)
 from bandicoot_core.engagement.counts import passive_counts, responsive_share_by_week
 from bandicoot_core.engagement.history import engagement_history
 from bandicoot_core.engagement.states import caregiver_states
@@ -73,7 +81,7 @@ def states_over_days(lake: Lake, last_day: date, n_days: int = 28) -> pa.Table:
 
 
 def materialize_engagement_history(stores: Installation, week: date, options: ModelOptions) -> Manifest:
-    """Write the `engagement_history` partition of a week over the training window that ends with it.
+    """Write the `engagement_history` partition of a week: active caregivers over the training window it ends.
 
     The window starts later when the lake's history does. InvalidInputError when fewer than 4 weeks are covered,
     MissingPartitionError when a day inside the covered window is absent.
@@ -83,8 +91,10 @@ def materialize_engagement_history(stores: Installation, week: date, options: Mo
     last_day = last_day_of_week(week)
     days = [day.isoformat() for day in days_between(weeks[0], last_day)]
     with stores.engine() as engine, lake.reader(engine) as reader:
+        registry = reader.scan(CAREGIVERS, "caregivers", [last_day.isoformat()])
         history = engagement_history(
-            reader.scan(CAREGIVERS, "caregivers", [last_day.isoformat()]),
+            # Messages stop when somebody leaves: her silence says nothing about passive behaviour.
+            registry.filter(registry.status == ACTIVE_STATUS),
             reader.scan(SMS_EVENTS, "sms_events", days),
             reader.scan(CALLS, "calls", _covered(lake, "calls", days_between(weeks[0], last_day))),
             weeks=weeks,

@@ -3,6 +3,7 @@
 from datetime import date
 
 import ibis
+import numpy as np
 import pyarrow as pa
 from ibis.backends.duckdb import Backend
 
@@ -26,8 +27,10 @@ from bandicoot_core.model.assignment import (
     features_without_history,
 )
 from bandicoot_core.model.clusters import fit_clusters
+from bandicoot_core.model.empirical_bayes import cluster_passive_means, joint_passive_means
 from bandicoot_core.model.indices import index_table, tuple_index_table
 from bandicoot_core.model.mapper import dump_mapper, fit_mapper, load_mapper, mapper_training, predict_clusters
+from bandicoot_core.model.posterior import FloatArray
 from bandicoot_core.model.transitions import counts_by_cluster, estimate_transitions
 from bandicoot_core.settings import ModelOptions
 from bandicoot_core.stores.installation import Installation
@@ -44,7 +47,6 @@ def materialize_clusters(stores: Installation, week: date, options: ModelOptions
     fit = fit_clusters(
         counts,
         n_clusters=options.n_clusters,
-        prior_weight=options.prior_weight,
         min_cluster_share=options.min_cluster_share,
         seed=options.model_seed,
     )
@@ -53,7 +55,7 @@ def materialize_clusters(stores: Installation, week: date, options: ModelOptions
         key,
         {"data": (CLUSTERS, fit.clusters), "tuple_clusters": (TUPLE_CLUSTERS, fit.tuple_clusters)},
         inputs={"passive_counts": stores.lake.digest("passive_counts", [key])},
-        recipe=options.model_dump(include={"n_clusters", "prior_weight", "min_cluster_share", "model_seed"}),
+        recipe=options.model_dump(include={"n_clusters", "min_cluster_share", "model_seed"}),
         facts={"n_clusters": fit.clusters.num_rows, "notes": list(fit.notes)},
     )
 
@@ -105,15 +107,19 @@ def materialize_cluster_assignments(stores: Installation, week: date, options: M
 
 def materialize_transition_models(stores: Installation, week: date, options: ModelOptions) -> Manifest:
     """Write the `transition_models` partition: per cluster, state and action, with counts and intervals."""
-    with stores.engine() as engine, stores.lake.reader(engine) as reader:
-        assignments = reader.scan(CLUSTER_ASSIGNMENTS, "cluster_assignments", [week.isoformat()])
+    lake, key = stores.lake, week.isoformat()
+    passive_means = _passive_means(stores, week)
+    with stores.engine() as engine, lake.reader(engine) as reader:
+        assignments = reader.scan(CLUSTER_ASSIGNMENTS, "cluster_assignments", [key])
         counts = counts_by_cluster(_counts(reader, engine, week), assignments).to_pyarrow()
-        transitions = estimate_transitions(counts, interval=options.interval)
-        return stores.lake.write(
+        transitions = estimate_transitions(
+            counts, interval=options.interval, passive_means=passive_means, n_clusters=len(passive_means)
+        )
+        return lake.write(
             "transition_models",
-            week.isoformat(),
+            key,
             {"data": (TRANSITION_MODELS, transitions)},
-            inputs=reader.inputs,
+            inputs={**reader.inputs, **{asset: lake.digest(asset, [key]) for asset in ("passive_counts", "clusters")}},
             recipe=options.model_dump(include={"interval"}),
             facts=_transition_facts(transitions),
         )
@@ -161,6 +167,18 @@ def _assigned_by_history(reader: LakeReader, engine: Backend, week: date, option
     tuples = reader.scan(TUPLE_CLUSTERS, "clusters", [week.isoformat()], table="tuple_clusters")
     counts = _counts(reader, engine, week)
     return assigned_by_history(counts, tuples, min_passive_weeks=options.min_passive_weeks)
+
+
+def _passive_means(stores: Installation, week: date) -> FloatArray:
+    """Empirical-Bayes passive chances of each cluster, from all tuples of the week and the clusters they went to."""
+    lake, key = stores.lake, week.isoformat()
+    counts = lake.read(PASSIVE_COUNTS, "passive_counts", key)
+    clustered = lake.read(TUPLE_CLUSTERS, "clusters", key, "tuple_clusters").select([*PASSIVE_TUPLE, "cluster_id"])
+    with_means = counts.append_column("row", pa.array(np.arange(counts.num_rows)))
+    joined = with_means.join(clustered, list(PASSIVE_TUPLE), join_type="inner").sort_by("row")
+    means = joint_passive_means(counts)[joined["row"].to_numpy()]
+    n_clusters = lake.require("clusters", key).n_rows()
+    return cluster_passive_means(means, joined, joined["cluster_id"].to_numpy(), n_clusters)
 
 
 def _transition_facts(transitions: pa.Table) -> dict[str, int]:

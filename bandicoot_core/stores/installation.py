@@ -77,7 +77,7 @@ class Installation:
 
     @contextmanager
     def published(self) -> Iterator[psycopg.Connection]:
-        """A connection to the published schema; committed on success, rolled back on error, closed."""
+        """A connection to the published schema in autocommit mode, closed on exit."""
         with connect(self.database_url) as connection:
             yield connection
 

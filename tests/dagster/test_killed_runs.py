@@ -1,11 +1,12 @@
 """A run killed at a random moment leaves the old list or the new one, whole, and the next run repairs everything."""
 
 import os
-import random
 import signal
 import sys
 import time
 from datetime import timedelta
+
+import numpy as np
 
 from bandicoot_dagster.dagster_home import open_instance
 from bandicoot_dagster.definitions import build_definitions
@@ -49,7 +50,7 @@ def run_and_kill(programme: Programme, budget: int, seconds: float, *, with_nigh
 
 
 def test_a_run_killed_fifty_times_never_leaves_part_of_a_list(programme: Programme) -> None:
-    generator = random.Random(SEED)
+    generator = np.random.default_rng(SEED)
     lists, seconds = {}, {}
     for budget, with_night in ((20, True), (35, False)):
         started = time.monotonic()

@@ -97,9 +97,9 @@ def test_a_negative_budget_is_refused_before_anything_runs(programme: Programme)
 
 
 def test_an_unknown_district_is_refused_with_the_known_ones(programme: Programme) -> None:
-    with pytest.raises(InvalidSettingError, match="Atlantis.*Gaya"):
+    with pytest.raises(InvalidSettingError, match=r"Atlantis.*Gaya"):
         programme.catch_up(district_budgets={"Atlantis": 5})
-    with pytest.raises(InvalidSettingError, match="Atlantis.*Gaya"):
+    with pytest.raises(InvalidSettingError, match=r"Atlantis.*Gaya"):
         programme.catch_up(only_districts=["Atlantis"])
 
 
@@ -201,7 +201,7 @@ def test_an_unreachable_source_stops_the_run_and_names_the_server(programme: Pro
     )
     broken = Programme(Installation(unreachable), programme.model_options, programme.clock)
     before = programme.published()
-    with pytest.raises(UnreachableError, match="127.0.0.1 port 9") as refused:
+    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1 port 9") as refused:
         broken.catch_up()
     assert "secret" not in str(refused.value)
     assert programme.published() == before

@@ -62,7 +62,7 @@ def table(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> ibis.Table:
             for field in schema
             if field.type == INSTANT and isinstance(row.get(field.name), str)
         }
-        filled.append({name: None for name in schema.names} | dict(row) | instants)
+        filled.append(dict.fromkeys(schema.names) | dict(row) | instants)
     return ibis.memtable(pa.Table.from_pylist(filled, schema=schema))
 
 

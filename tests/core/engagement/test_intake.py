@@ -5,7 +5,7 @@ from datetime import date
 import pyarrow as pa
 import pytest
 from ibis.backends.duckdb import Backend
-from intake_rows import INSTANT, ist, keys, table, taken
+from intake_rows import INSTANT, REGISTRY, SMS_LOGS, ist, keys, table, taken
 
 from bandicoot_core.contracts import CALL_OUTCOMES
 from bandicoot_core.engagement.intake import (
@@ -15,6 +15,8 @@ from bandicoot_core.engagement.intake import (
     take_in_calls,
     take_in_vaccinations,
 )
+from bandicoot_core.engagement.message_intake import judge_messages
+from bandicoot_core.engagement.registry_intake import judge_caregivers
 
 DAY = date(2026, 11, 20)
 NEXT_DAY = date(2026, 11, 21)
@@ -172,7 +174,22 @@ def test_days_begin_at_midnight_in_india_and_end_before_the_next(engine: Backend
     assert found == [None, DAY, DAY, NEXT_DAY, None, None]
 
 
-def test_no_days_are_refused(engine: Backend) -> None:
+@pytest.mark.parametrize("days", [[], [NEXT_DAY, DAY], [DAY, DAY], [DAY, date(2026, 11, 22)]])
+def test_days_that_are_not_consecutive_are_refused(days: list[date]) -> None:
     rows = table(pa.schema({"at": INSTANT}), [])
-    with pytest.raises(ValueError, match="days is empty"):
-        day_among(rows.at, [])
+    with pytest.raises(ValueError, match="consecutive days in order; found"):
+        day_among(rows.at, days)
+
+
+def test_nothing_that_was_judged_knows_an_id() -> None:
+    judged = [
+        judge_vaccinations(table(DOSES, []), keys("A")),
+        judge_calls(table(OUTCOMES, []), keys("A"), [DAY]),
+        judge_messages(table(SMS_LOGS, []), keys("A"), [DAY]),
+        judge_caregivers(table(REGISTRY, []), keys("A")),
+    ]
+    assert [name for rows in judged for name in rows.columns if name.endswith("_id")] == [
+        "call_id",
+        "message_id",
+        "row_id",
+    ]

@@ -93,7 +93,9 @@ def test_what_happened_outside_the_days_is_left_out(engine: Backend) -> None:
 
 @pytest.mark.parametrize("message_id", [None, "", " "])
 def test_a_row_without_message_id_is_set_aside(engine: Backend, message_id: str | None) -> None:
-    found = take_in(engine, [message(message_id, sent_at="2026-11-20 09:00"), message("M-2", sent_at="2026-11-20 09:00")])
+    found = take_in(
+        engine, [message(message_id, sent_at="2026-11-20 09:00"), message("M-2", sent_at="2026-11-20 09:00")]
+    )
     assert [row[1] for row in events(found)] == ["M-2"]
     assert faults(found) == [("no message_id, sent_at=2026-11-20T03:30:00.000000Z", "message_id", message_id)]
     assert found.counts == {DAY: (2, 1, 0)}

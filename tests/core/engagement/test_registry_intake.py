@@ -122,7 +122,9 @@ def test_a_number_at_its_bound_stays(engine: Backend, column: str, value: int) -
 
 
 def test_a_district_outside_the_programme_is_blanked_with_the_known_ones(engine: Backend) -> None:
-    found = take_in(engine, [caregiver(district="Patnaa"), caregiver("B", district="Gaya")], districts=["Patna", "Gaya"])
+    found = take_in(
+        engine, [caregiver(district="Patnaa"), caregiver("B", district="Gaya")], districts=["Patna", "Gaya"]
+    )
     assert sorted((row["caregiver_key"], row["district"]) for row in found.accepted[DAY]) == [(1, None), (2, "Gaya")]
     (record,) = found.set_aside[DAY]
     assert (record["found"], record["action"]) == ("Patnaa", "value blanked")
@@ -187,7 +189,7 @@ def test_of_rows_with_the_same_enrolment_the_greatest_stays(engine: Backend) -> 
 
 
 def test_a_newer_row_counts_from_the_day_of_its_enrolment(engine: Backend) -> None:
-    rows = [caregiver(age=30), caregiver(age=31, enrolled_at="2026-11-21 09:00")]
+    rows = [caregiver(age=30), caregiver(age=31, enrolled_at="2026-11-21 00:00")]
     found = take_in(engine, rows, DAYS[:2])
     assert {day: [row["age"] for row in rows] for day, rows in found.accepted.items()} == {DAYS[0]: [30], DAYS[1]: [31]}
     assert found.counts == {DAYS[0]: (1, 0, 0), DAYS[1]: (2, 1, 0)}

@@ -17,7 +17,7 @@ def sound_bundle() -> ModelBundle:
     counts = pa.table(
         {"n_rr": [0, 9], "n_ru": [2, 1], "n_ur": [1, 1], "n_uu": [9, 1], "n_caregivers": [100, 50]},
     )
-    fit = fit_clusters(counts, n_clusters=2, prior_weight=2.0, min_cluster_share=0.0, seed=7)
+    fit = fit_clusters(counts, n_clusters=2, min_cluster_share=0.0, seed=7)
     by_cluster = pa.table(
         {
             "cluster_id": [0, 1],

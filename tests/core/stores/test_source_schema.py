@@ -96,7 +96,13 @@ def test_text_that_reads_as_instants_is_still_refused(programme: SourceProgramme
 @pytest.mark.parametrize(
     ("table", "column", "type_name", "value", "finding"),
     [
-        ("caregivers", "age", "text", "'twenty'", "caregivers.age is text (first unreadable: caregiver_id=CG-9 'twenty')"),
+        (
+            "caregivers",
+            "age",
+            "text",
+            "'twenty'",
+            "caregivers.age is text (first unreadable: caregiver_id=CG-9 'twenty')",
+        ),
         ("caregivers", "phone_reliable", "text", "'yes'", "caregivers.phone_reliable is text (first unreadable:"),
         ("caregivers", "age", "numeric", "23.5", "caregivers.age is numeric, expected smallint, integer or bigint"),
         ("caregivers", "caregiver_id", "integer", "1", "caregivers.caregiver_id is integer, expected text"),
@@ -134,7 +140,9 @@ def test_a_column_that_may_not_be_read_says_what_to_grant(programme: SourceProgr
                 f"ON {SCHEMA}.sms_logs TO {role}"
             )
             source = Source(programme.url.replace("://postgres@", f"://{role}@"), SCHEMA)
-            with pytest.raises(SchemaDriftError, match=r"sms_logs.opened_at may not be read .* GRANT SELECT \(opened_at\)"):
+            with pytest.raises(
+                SchemaDriftError, match=r"sms_logs.opened_at may not be read .* GRANT SELECT \(opened_at\)"
+            ):
                 source.check_schema(["sms_logs"])
             # Names and phones need no grant: reading works without any right to them.
             connection.execute(f"GRANT SELECT (opened_at) ON {SCHEMA}.sms_logs TO {role}")
