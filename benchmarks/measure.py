@@ -6,6 +6,7 @@ own would show in the peak of the processes it starts.
 """
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -44,7 +45,7 @@ class Measured:
     seconds: Sequence[float]
     """Wall-clock seconds of each repetition."""
     cpu_seconds: Sequence[float]
-    """Seconds of processor time that this process took in each repetition, over all its threads."""
+    """Seconds of processor time of this process in each repetition, over all its threads; empty when not known."""
     peak_mb: float
     """Peak memory of the process up to the end of the first repetition, what it imported included."""
     base_mb: float
@@ -59,8 +60,8 @@ class Measured:
 
     @property
     def median_cpu(self) -> float:
-        """Median of the processor time."""
-        return statistics.median(self.cpu_seconds)
+        """Median of the processor time; nan when not known."""
+        return statistics.median(self.cpu_seconds or [math.nan])
 
 
 @dataclass(frozen=True)

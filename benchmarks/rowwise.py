@@ -121,9 +121,9 @@ def _states(case: Case, *, fence: LiteralString) -> Measured:
             row = connection.execute(counted).fetchone()
             assert row is not None
             cpu_seconds.append(sum(backend.cpu_times()[:2]) - before)
-            return Outcome(row[0], {"n_responsive": row[1], "plan": plan})
+            return Outcome(row[0], {"n_responsive": row[1], "access": access})
 
-        plan = _access(connection, counted)
+        access = _access(connection, counted)
         _require_same_states(case, connection, statement)  # also brings every page into memory
         return replace(repeat(work, repeats=case.repeats), cpu_seconds=cpu_seconds)
 

@@ -1,11 +1,17 @@
 """On a demo of 20,000 caregivers the fitted model recovers the truth that the generator keeps beside the data.
 
 What is compared, and why these tolerances. A cluster mixes behavioural types, so its truth is the mean of its members'
-true chances over the very weeks that were counted. Given that, an active count is a sum of independent draws that the
-clustering never looked at: its deviation in standard errors must look like a standard normal over all cells (largest
-below 4, mean square near 1). Passive counts are what the clusters were cut by, so members' lucky weeks lie in the
-higher clusters: regression to the mean makes passive estimates more extreme than the truth. That bias shrinks with the
-weeks observed; over 26 weeks the mean absolute error, weighted by weeks, must stay below 0.04.
+true chances over the very weeks that were counted. Errors are weighted by those weeks.
+
+Passive chances are means of posterior means, which selection by the counts does not bias; what is left is the error of
+the fitted prior and the noise of small cells: the mean absolute error must stay below 0.015.
+
+Active chances are pooled shares of 20 to 3,000 weeks a cell, so noise alone gives about 0.015. Beside it stands a bias:
+a call that works leads to weeks that start responsive, these are passive weeks of the same caregiver, and so they have
+a say in her cluster. Together the mean absolute error must stay below 0.045.
+
+What matters in the end is the list: caregivers listed for their index must be worth clearly more, by their true types,
+than unresponsive caregivers at large (calling the worst first) and than the eligible at large (calling at random).
 """
 
 import uuid
@@ -22,11 +28,12 @@ from psycopg import sql
 
 from bandicoot_core.calendar import week_of
 from bandicoot_core.contracts import (
+    CALL_LIST,
+    CAREGIVER_STATES,
     CLUSTER_ASSIGNMENTS,
     PASSIVE_COUNTS,
     PASSIVE_TUPLE,
     TRANSITION_MODELS,
-    WHITTLE_INDICES,
 )
 from bandicoot_core.model.clusters import weighted_k_means
 from bandicoot_core.model.empirical_bayes import joint_passive_means
@@ -120,34 +127,43 @@ def test_the_counts_behind_the_estimates_are_the_weeks_of_the_truth(demo: Instal
     assert compared["n"].sum() > 300_000
 
 
-def test_active_estimates_deviate_from_the_truth_by_chance_alone(demo: Installation, truth: pd.DataFrame) -> None:
-    active = cells(demo, truth).query("action == 'active'")
-    deviations = (active["n_to_r"] - active["n"] * active["p_true"]) / np.sqrt(active["variance"])
-    assert np.abs(deviations).max() < 4
-    assert 0.5 < float((deviations**2).mean()) < 1.8
-    covered = (active["p_low"] <= active["p_true"]) & (active["p_true"] <= active["p_high"])
-    assert covered.mean() > 0.75
+def mean_error(compared: pd.DataFrame) -> float:
+    """Mean absolute error of the estimates, weighted by the weeks behind them."""
+    return float(np.average(np.abs(compared["p_next_r"] - compared["p_true"]), weights=compared["n"]))
+
+
+def test_active_estimates_are_close_to_the_truth(demo: Installation, truth: pd.DataFrame) -> None:
+    error = mean_error(cells(demo, truth).query("action == 'active'"))
+    print(f"active: mean absolute error {error:.4f}")
+    assert error < 0.045
 
 
 def test_passive_estimates_are_close_to_the_truth(demo: Installation, truth: pd.DataFrame) -> None:
-    passive = cells(demo, truth).query("action == 'passive'")
-    errors = np.abs(passive["p_next_r"] - passive["p_true"])
-    assert np.average(errors, weights=passive["n"]) < 0.04
+    error = mean_error(cells(demo, truth).query("action == 'passive'"))
+    print(f"passive: mean absolute error {error:.4f}")
+    assert error < 0.015
 
 
-def test_the_listed_are_worth_nearly_as_much_as_the_truth_could_find(demo: Installation, truth: pd.DataFrame) -> None:
-    p_passive = truth[["p_passive_u", "p_passive_r"]].to_numpy()
-    p_active = truth[["p_active_u", "p_active_r"]].to_numpy()
-    true_index = two_state_indices(p_passive, p_active, discount=OPTIONS.discount)
-    fitted = demo.lake.read(WHITTLE_INDICES, "whittle_indices", WEEK.isoformat()).to_pandas()
-    wide = fitted.pivot_table(index="cluster_id", columns="state", values="whittle_index")
-    for column, state in enumerate(("U", "R")):
-        estimated = truth["cluster_id"].map(wide[state]).to_numpy()
-        n_called = len(truth) // 50
-        chosen = np.argsort(-estimated, kind="stable")[:n_called]
-        best = np.sort(true_index[:, column])[::-1][:n_called]
-        assert true_index[chosen, column].mean() > 0.6 * best.mean(), state
-        assert true_index[chosen, column].mean() > 2 * true_index[:, column].mean(), state
+def test_the_listed_are_worth_clearly_more_than_the_worst_first_or_the_random(
+    demo: Installation, truth: pd.DataFrame
+) -> None:
+    true_index = two_state_indices(
+        truth[["p_passive_u", "p_passive_r"]].to_numpy(),
+        truth[["p_active_u", "p_active_r"]].to_numpy(),
+        discount=OPTIONS.discount,
+    )
+    truth = truth.assign(U=true_index[:, 0], R=true_index[:, 1])
+    day = (CALL_DATE - timedelta(days=1)).isoformat()
+    states = demo.lake.read(CAREGIVER_STATES, "caregiver_states", day).to_pandas()
+    known = states.merge(truth[["caregiver_key", "U", "R"]], on="caregiver_key")
+    known["worth"] = np.where(known["state"] == "U", known["U"], known["R"])
+    callable_now = known[(known["status"] == "active") & (known["ab_arm"] == "treatment")]
+    listed = demo.lake.read(CALL_LIST, "call_list", CALL_DATE.isoformat()).to_pandas()
+    chosen = known[known["caregiver_key"].isin(listed.loc[listed["propensity"] > 0.5, "caregiver_key"])]
+    worst_first = callable_now.loc[callable_now["state"] == "U", "worth"].mean()
+    print(f"listed {chosen['worth'].mean():.3f}, worst first {worst_first:.3f}, all {callable_now['worth'].mean():.3f}")
+    assert chosen["worth"].mean() > 1.2 * worst_first
+    assert chosen["worth"].mean() > 1.6 * callable_now["worth"].mean()
 
 
 def test_k_means_on_distinct_tuples_equals_k_means_on_every_caregiver(demo: Installation) -> None:

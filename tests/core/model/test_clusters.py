@@ -58,7 +58,7 @@ THREE_KINDS = counts_table(
         (8, 1, 2, 1, 30),
         (1, 4, 1, 6, 20),
         (0, 5, 0, 7, 50),
-        (4, 2, 3, 3, 60),
+        (6, 6, 6, 6, 60),
     ]
 )
 
@@ -68,7 +68,7 @@ def test_alike_tuples_share_a_cluster_and_ids_ascend_with_their_chances() -> Non
     assert result.tuple_clusters.select([*PASSIVE_TUPLE, "cluster_id"]).to_pylist() == [
         {"n_rr": 0, "n_ru": 5, "n_ur": 0, "n_uu": 7, "cluster_id": 0},
         {"n_rr": 1, "n_ru": 4, "n_ur": 1, "n_uu": 6, "cluster_id": 0},
-        {"n_rr": 4, "n_ru": 2, "n_ur": 3, "n_uu": 3, "cluster_id": 1},
+        {"n_rr": 6, "n_ru": 6, "n_ur": 6, "n_uu": 6, "cluster_id": 1},
         {"n_rr": 8, "n_ru": 1, "n_ur": 2, "n_uu": 1, "cluster_id": 2},
         {"n_rr": 9, "n_ru": 1, "n_ur": 2, "n_uu": 0, "cluster_id": 2},
     ]

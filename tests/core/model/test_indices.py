@@ -48,6 +48,13 @@ def test_a_further_cluster_does_not_change_the_intervals_of_the_others() -> None
     assert indices_of(SECOND).slice(0, 2) == indices_of(EXAMPLE)
 
 
+def test_clusters_with_equal_evidence_have_draws_of_their_own() -> None:
+    row = (59, 39, 9, 89, 84, 14, 49, 49)
+    table = indices_of(transitions_of(row, row))
+    assert table["whittle_index"][0] == table["whittle_index"][2]
+    assert table["index_low"][0] != table["index_low"][2]
+
+
 def test_more_evidence_and_less_certainty_make_narrower_intervals() -> None:
     def widths(table: pa.Table) -> np.ndarray:
         return table["index_high"].to_numpy() - table["index_low"].to_numpy()
