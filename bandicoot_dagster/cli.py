@@ -125,7 +125,7 @@ def ui(host: str, port: int) -> None:
 
     from bandicoot_dagster.serve import serve_ui
 
-    sys.exit(serve_ui(installation, host=host, port=port))
+    serve_ui(installation, host=host, port=port)
 
 
 @main.command()

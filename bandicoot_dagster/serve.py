@@ -1,19 +1,41 @@
-"""Serving Dagster's UI and daemon as child processes on the installation's storage."""
+"""Serving Dagster's UI and daemon on the installation's storage."""
 
-import subprocess
+import os
+import socket
 import sys
+from typing import NoReturn
 
+from bandicoot_core.errors import InvalidInputError
 from bandicoot_core.stores.installation import Installation
 from bandicoot_dagster.dagster_home import prepare_environment
 
 _CODE = "bandicoot_dagster.definitions"
 
 
-def serve_ui(installation: Installation, *, host: str, port: int) -> int:
-    """Run webserver, daemon and code server until interrupted; returns their exit code."""
+def serve_ui(installation: Installation, *, host: str, port: int) -> NoReturn:
+    """Become the process that runs webserver, daemon and code server until it is interrupted or terminated.
+
+    A parent that only waits would die of a SIGTERM without its children: they would go on serving.
+
+    Raises InvalidInputError when the address cannot be served on.
+    """
+    _refuse_taken_address(host, port)
     prepare_environment(installation)
+    sys.stdout.flush()
+    sys.stderr.flush()
     command = [sys.executable, "-m", "dagster", "dev", "-m", _CODE, "-h", host, "-p", str(port)]
+    os.execv(sys.executable, command)  # noqa: S606 - the command is ours, without a shell
+
+
+def _refuse_taken_address(host: str, port: int) -> None:
+    """Ask before Dagster does: its webserver would fail while its daemon runs on."""
     try:
-        return subprocess.run(command, check=False).returncode  # noqa: S603 - the command is ours, without a shell
-    except KeyboardInterrupt:
-        return 0
+        family, kind, protocol, _name, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise InvalidInputError(
+            f"the UI cannot be served on {host}:{port} ({error.strerror}); end what serves there, or choose another "
+            "address with --host and --port"
+        ) from error

@@ -195,7 +195,7 @@ def _notes(results: Results) -> list[str]:
     for size in sorted({size for stage, size in results if stage == "as_planned"}):
         planned, by_row = results["as_planned", size], results["row_by_row", size]
         notes.append(
-            f"At {size:,} caregivers PostgreSQL takes {_number(by_row.median)} s when it executes the subquery for each "
+            f"At {size:,} caregivers PostgreSQL takes {_number(by_row.median)} s when it runs the subquery for each "
             f"caregiver ({by_row.facts['access']}). It need not: free to choose, its planner gathers the engaged of "
             f"the week in a hash table first ({planned.facts['access']}) and takes {_number(planned.median)} s, where "
             f"the nightly compute takes {_number(results['nightly', size].median)} s and the engine's states alone, "

@@ -19,6 +19,7 @@ the mean chance there, which a share pooled over such a set is not (it is too ex
 import numpy as np
 import pyarrow as pa
 from scipy.special import expit
+from threadpoolctl import threadpool_limits
 
 from bandicoot_core.model.posterior import UNKNOWN_CHANCE, FloatArray, passive_evidence
 
@@ -43,11 +44,13 @@ def joint_passive_means(counts: pa.Table) -> FloatArray:
     p_u, p_r = np.repeat(chance, _N_GRID), np.tile(chance, _N_GRID)
     likelihood = _likelihood(to_r, weeks, p_u, p_r)
     prior = np.full(len(p_u), 1.0 / len(p_u))
-    for _ in range(_N_STEPS):
-        prior *= (n_caregivers / (likelihood @ prior)) @ likelihood
-        prior /= prior.sum()
-    evidence = likelihood @ prior
-    return np.stack([likelihood @ (prior * p_u) / evidence, likelihood @ (prior * p_r) / evidence], axis=-1)
+    # One thread: the order of additions, and with it the last digit, would depend on the number of cores.
+    with threadpool_limits(limits=1):
+        for _ in range(_N_STEPS):
+            prior *= (n_caregivers / (likelihood @ prior)) @ likelihood
+            prior /= prior.sum()
+        evidence = likelihood @ prior
+        return np.stack([likelihood @ (prior * p_u) / evidence, likelihood @ (prior * p_r) / evidence], axis=-1)
 
 
 def cluster_passive_means(means: FloatArray, counts: pa.Table, cluster_ids: FloatArray, n_clusters: int) -> FloatArray:
