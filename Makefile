@@ -21,10 +21,12 @@ $(VENV)/python.stamp:
 	@touch $@
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt $(VENV)/python.stamp
+	@echo "Installing into $(VENV), once"
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt $(VENV)/python.stamp
+	@echo "Installing into $(VENV), with what the tests need, once"
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(VENV)/run.stamp
 
