@@ -1,0 +1,110 @@
+"""An analyst's morning in Dagster's UI: the asset graph, a list made from the page, and the charts of its assets."""
+
+import re
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from playwright.sync_api import Locator, Page, expect
+from psycopg.rows import TupleRow
+
+from tests.e2e.conftest import CALL_DATE
+
+pytestmark = pytest.mark.e2e
+
+GROUPS = {"programme", "source", "engagement", "model", "call_list"}
+ASSETS = {"caregiver_states", "clusters", "whittle_indices", "call_list", "published_call_list"}
+RUN_SECONDS = 120
+
+
+def texts(nodes: Locator) -> set[str]:
+    return {text for text in nodes.all_text_contents() if text}
+
+
+def is_short_for(shown: str, name: str) -> bool:
+    """The graph cuts long names in the middle: `published_ca…_list`."""
+    head, _, tail = shown.partition("…")
+    return shown == name or ("…" in shown and name.startswith(head) and name.endswith(tail))
+
+
+def published(url: str) -> tuple[list[TupleRow], list[TupleRow]]:
+    """The published rows of the day by rank without their stamps, and the distinct stamps (run_id, published_at)."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(
+            "SELECT rank, caregiver_id, district, state, whittle_index, reason, model_version "
+            "FROM bandicoot.call_list WHERE call_date = %s ORDER BY rank",
+            (CALL_DATE,),
+        ).fetchall()
+        stamps = connection.execute(
+            "SELECT DISTINCT run_id, published_at FROM bandicoot.call_list WHERE call_date = %s", (CALL_DATE,)
+        ).fetchall()
+    return rows, stamps
+
+
+def test_the_asset_graph_shows_the_groups_and_their_assets(page: Page, take_picture: Callable[[str], None]) -> None:
+    page.goto("/asset-groups")
+    nodes = page.locator("foreignObject")
+    for group in GROUPS:
+        expect(page.locator("foreignObject.group").filter(has_text=re.compile(f"^{group}$"))).to_be_visible()
+    page.get_by_role("button", name="Hide navigation").click()
+    page.get_by_role("button").filter(has=page.get_by_label("panel_show_right")).click()  # hide the tree of groups
+    page.keyboard.press("Alt+e")  # expand all groups
+    expect(nodes.filter(has_text=re.compile("^whittle_indices$"))).to_be_visible()
+    shown = texts(nodes)
+    missing = [name for name in ASSETS if not any(is_short_for(text, name) for text in shown)]
+    assert missing == [], f"the graph shows {sorted(shown)}"
+    take_picture("asset-graph")
+
+
+def test_a_list_made_from_the_page_is_published_under_its_run(page: Page, published_url: str) -> None:
+    rows_before, [(run_before, published_before)] = published(published_url)
+
+    page.goto("/jobs")
+    page.get_by_text("daily_list", exact=True).click()
+    page.get_by_role("button", name="Materialize all").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Launch runs to materialize 2 assets")
+    dialog.get_by_role("button", name="Show all partitions").click()  # otherwise only those of the last 90 days
+    choice = dialog.get_by_placeholder("ex: ")
+    choice.fill(CALL_DATE)
+    choice.press("Tab")
+    dialog.get_by_role("button", name="Launch 1 run").click()
+    page.get_by_role("link", name="View", exact=True).click()
+    expect(page).to_have_url(re.compile(r"/runs/[0-9a-f-]{36}"))
+    run_id = page.url.partition("/runs/")[2][:36]
+    expect(page).to_have_title(re.compile(r"\[(SUCCESS|FAILURE|CANCELED)\]"), timeout=RUN_SECONDS * 1000)
+    assert "[SUCCESS]" in page.title(), page.locator("body").inner_text()
+
+    rows, [(run, published_at)] = published(published_url)
+    assert run == run_id != run_before
+    assert published_at > published_before
+    assert rows == rows_before  # the same day, model and options make the same list
+    assert len(rows) == 100
+
+
+@pytest.mark.parametrize(
+    ("asset", "chart"),
+    [
+        ("call_list", "list_by_district"),
+        ("call_list", "eligibility"),
+        ("clusters", "clusters_plane"),
+        ("whittle_indices", "indices"),
+        ("engagement_history", "states_over_time"),
+    ],
+)
+def test_a_chart_of_an_asset_opens_on_its_page(
+    page: Page, take_picture: Callable[[str], None], asset: str, chart: str
+) -> None:
+    page.goto(f"/assets/{asset}")
+    row = page.get_by_role("row").filter(has=page.get_by_text(chart, exact=True))
+    expect(row).to_be_visible()
+    if chart == "list_by_district":
+        take_picture("call-list-asset")
+    row.get_by_text("[Show Markdown]").click()
+    picture = page.get_by_role("dialog").get_by_role("img").and_(page.locator("img"))
+    expect(picture).to_be_visible()
+    expect(picture).to_have_attribute("src", re.compile("^data:image/png;base64,"))
+    page.wait_for_function("picture => picture.complete && picture.naturalWidth > 0", arg=picture.element_handle())
+    assert picture.get_attribute("alt")
+    if chart == "list_by_district":
+        take_picture("call-list-chart")
