@@ -31,7 +31,7 @@ from bandicoot_core.engagement.message_intake import judge_messages, message_eve
 from bandicoot_core.engagement.registry_intake import judge_caregivers, take_in_caregivers
 from bandicoot_core.pipeline.intake_partitions import IntakeTarget, write_partitions
 from bandicoot_core.settings import Settings
-from bandicoot_core.stores.keys import ArmOf, ensure_keys, load_keys
+from bandicoot_core.stores.keys import ArmOf, ensure_keys, keys_of, load_keys
 from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.manifest import Manifest
 from bandicoot_core.stores.recorded_calls import read_calls, read_snapshot
@@ -44,8 +44,9 @@ OnProgress = Callable[[str, int, int], None]
 
 Rows: TypeAlias = pa.RecordBatchReader | pa.Table
 
-_INCOMING, _JUDGED, _EVENTS, _REGISTRY, _KEYS = (
+_INCOMING, _HELD, _JUDGED, _EVENTS, _REGISTRY, _KEYS = (
     "incoming_rows",
+    "held_rows",
     "judged_rows",
     "message_events",
     "registry_rows",
@@ -112,7 +113,7 @@ def extract_sms_events(
     source.check_schema(["sms_logs"])
     target = IntakeTarget(lake, engine, SMS_EVENTS, "sms_logs", settings.max_invalid_share)
     with source.snapshot() as snapshot, _temporary(engine, _KEYS, _JUDGED, _EVENTS):
-        keys = _identities(connection, engine, settings)
+        keys = load_keys(connection, engine, experiment=settings.experiment, name=_KEYS).drop("ab_arm")
 
         def take_in(rows: ibis.Table, chunk: Sequence[date]) -> Intake:
             messages = engine.create_table(_JUDGED, judge_messages(rows, keys, chunk), temp=True, overwrite=True)
@@ -140,11 +141,10 @@ def extract_vaccinations(
     """
     source.check_schema(["vaccinations"])
     target = IntakeTarget(lake, engine, VACCINATIONS, "vaccinations", settings.max_invalid_share, is_small=True)
-    with source.snapshot() as snapshot, _temporary(engine, _KEYS, _JUDGED):
-        keys = _identities(connection, engine, settings)
+    with source.snapshot() as snapshot, _temporary(engine, _HELD, _KEYS, _JUDGED):
 
         def take_in(rows: ibis.Table, chunk: Sequence[date]) -> Intake:
-            judged = judge_vaccinations(rows, keys)
+            judged = judge_vaccinations(*_with_their_keys(rows, connection, engine))
             return take_in_vaccinations(engine.create_table(_JUDGED, judged, temp=True, overwrite=True))
 
         return _write_chunks(
@@ -166,11 +166,10 @@ def extract_calls(
     Caregivers must have their keys already; parameters and errors are those of extract_caregivers.
     """
     target = IntakeTarget(lake, engine, CALLS, "call_outcomes", settings.max_invalid_share, is_small=True)
-    with read_snapshot(connection), _temporary(engine, _KEYS, _JUDGED):
-        keys = _identities(connection, engine, settings)
+    with read_snapshot(connection), _temporary(engine, _HELD, _KEYS, _JUDGED):
 
         def take_in(rows: ibis.Table, chunk: Sequence[date]) -> Intake:
-            judged = judge_calls(rows, keys, chunk)
+            judged = judge_calls(*_with_their_keys(rows, connection, engine), chunk)
             return take_in_calls(engine.create_table(_JUDGED, judged, temp=True, overwrite=True))
 
         return _write_chunks(
@@ -209,9 +208,16 @@ def _chunks(days: Sequence[date]) -> list[list[date]]:
     return chunks
 
 
-def _identities(connection: psycopg.Connection, engine: Backend, settings: Settings) -> ibis.Table:
-    """Columns caregiver_key and caregiver_id of all keys."""
-    return load_keys(connection, engine, experiment=settings.experiment, name=_KEYS).drop("ab_arm")
+def _with_their_keys(
+    rows: ibis.Table, connection: psycopg.Connection, engine: Backend
+) -> tuple[ibis.Table, ibis.Table]:
+    """The rows, held in the engine, and the columns caregiver_key and caregiver_id of those who occur in them.
+
+    For assets of few rows a day: all keys are loaded only where most of them occur.
+    """
+    held = engine.create_table(_HELD, rows, temp=True, overwrite=True)
+    ids = held.select("caregiver_id").distinct().to_pyarrow()["caregiver_id"]
+    return held, engine.create_table(_KEYS, keys_of(connection, ids), temp=True, overwrite=True)
 
 
 def _keys_of_all(

@@ -63,6 +63,12 @@ _IDS = """
     ORDER BY known.caregiver_key
 """
 
+_KEYS_OF = """
+    SELECT known.caregiver_key, known.caregiver_id FROM bandicoot.caregiver_keys AS known
+    JOIN unnest(%s::text[]) AS wanted (caregiver_id) ON wanted.caregiver_id = known.caregiver_id
+    ORDER BY known.caregiver_key
+"""
+
 
 def ensure_keys(
     connection: psycopg.Connection,
@@ -106,6 +112,16 @@ def load_keys(
     for batch in stream_out(connection, sql.SQL(_KEYS), (experiment,), KEYS_SCHEMA):
         engine.insert(name, pa.Table.from_batches([batch]))
     return keys
+
+
+def keys_of(connection: psycopg.Connection, caregiver_ids: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """The keys of some ids: columns caregiver_key, caregiver_id, ascending, each key once.
+
+    Ids that are missing or have no key yet are left out: what becomes of their rows is the caller's to say. Meant for
+    few ids, which travel to the server; `load_keys` brings all keys to the engine.
+    """
+    wanted = pc.unique(caregiver_ids.cast(pa.string())).drop_null().to_pylist()
+    return copy_out(connection, sql.SQL(_KEYS_OF), (wanted,), _IDENTITY)
 
 
 def caregiver_ids_for(connection: psycopg.Connection, caregiver_keys: pa.Array | pa.ChunkedArray) -> pa.Table:

@@ -14,7 +14,7 @@ from published_rows import AWKWARD_IDS, EXPERIMENT, NIGHT, give_keys
 
 from bandicoot_core.errors import InvalidInputError
 from bandicoot_core.stores.connections import connect
-from bandicoot_core.stores.keys import KEYS_SCHEMA, caregiver_ids_for, ensure_keys, load_keys, read_keys
+from bandicoot_core.stores.keys import KEYS_SCHEMA, caregiver_ids_for, ensure_keys, keys_of, load_keys, read_keys
 from bandicoot_core.stores.reset import clear_published
 
 IDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=6)
@@ -189,6 +189,15 @@ def test_ids_are_found_for_keys_in_ascending_order_each_once(published: psycopg.
     found = caregiver_ids_for(published, pa.chunked_array([[3, 1], [3]], pa.int64()))
     assert found.to_pylist() == [{"caregiver_key": 1, "caregiver_id": "A"}, {"caregiver_key": 3, "caregiver_id": "C"}]
     assert caregiver_ids_for(published, pa.array([], pa.int64())).num_rows == 0
+
+
+def test_keys_are_found_for_ids_and_ids_without_a_key_are_left_out(published: psycopg.Connection) -> None:
+    give_keys(published, ["B", "A", *AWKWARD_IDS])
+    known = keys(published)
+    found = keys_of(published, pa.array(["nobody", "B", None, AWKWARD_IDS[0], "B"]))
+    expected = sorted((known[name], name) for name in ("B", AWKWARD_IDS[0]))
+    assert [(row["caregiver_key"], row["caregiver_id"]) for row in found.to_pylist()] == expected
+    assert keys_of(published, pa.array([], pa.string())).num_rows == 0
 
 
 def test_a_key_without_a_caregiver_is_named(published: psycopg.Connection) -> None:
