@@ -1,25 +1,22 @@
-"""The charts that stand in asset metadata: small PNG pictures with one message each.
+"""The charts of states, clusters, indices and lists that stand in asset metadata.
 
-Each function takes a small table and returns PNG bytes. Colours are colour-blind safe (Okabe and Ito's set), axes are
-labelled with units, and the same table gives the same bytes.
+Each function takes a small table and returns PNG bytes. How a picture looks is settled in `picture`.
 """
-
-import io
-from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from bandicoot_core.contracts import RESPONSIVE, STATES, UNRESPONSIVE
-
-STATE_COLOURS = {RESPONSIVE: "#0072B2", UNRESPONSIVE: "#D55E00"}
-STATE_NAMES = {RESPONSIVE: "Responsive", UNRESPONSIVE: "Unresponsive"}
-_NEUTRAL = "#666666"
-_ACCENT = "#009E73"
+from bandicoot_core.contracts import RESPONSIVE, STATES
+from bandicoot_core.evaluation.picture import (
+    ACCENT_COLOUR,
+    NEUTRAL_COLOUR,
+    STATE_COLOURS,
+    STATE_NAMES,
+    draw_picture,
+)
 
 
 def states_over_time(shares: pa.Table) -> bytes:
@@ -41,7 +38,7 @@ def states_over_time(shares: pa.Table) -> bytes:
         axes.set_xlabel("Day (Asia/Kolkata)")
         axes.tick_params(axis="x", rotation=30)
 
-    return _picture("Share of caregivers who are responsive", draw)
+    return draw_picture("Share of caregivers who are responsive", draw)
 
 
 def clusters_plane(clusters: pa.Table) -> bytes:
@@ -58,13 +55,13 @@ def clusters_plane(clusters: pa.Table) -> bytes:
         axes.scatter(across, up, s=areas, color=STATE_COLOURS[RESPONSIVE], alpha=0.45, edgecolors="black")
         for x, y, cluster_id in zip(across, up, clusters["cluster_id"].to_pylist(), strict=True):
             axes.annotate(str(cluster_id), (x, y), ha="center", va="center", fontsize=7)
-        axes.plot([0, 1], [0, 1], color=_NEUTRAL, linewidth=0.8, linestyle=":")
+        axes.plot([0, 1], [0, 1], color=NEUTRAL_COLOUR, linewidth=0.8, linestyle=":")
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)
         axes.set_xlabel("P(responsive next week | unresponsive, no call)")
         axes.set_ylabel("P(responsive next week | responsive, no call)")
 
-    return _picture("Clusters of passive behaviour (area: caregivers; number: cluster)", draw, height=4.6)
+    return draw_picture("Clusters of passive behaviour (area: caregivers; number: cluster)", draw, height=4.6)
 
 
 def indices_by_cluster(indices: pa.Table) -> bytes:
@@ -86,13 +83,13 @@ def indices_by_cluster(indices: pa.Table) -> bytes:
                 markersize=4,
                 label=STATE_NAMES[state],
             )
-        axes.axhline(0, color=_NEUTRAL, linewidth=0.8)
+        axes.axhline(0, color=NEUTRAL_COLOUR, linewidth=0.8)
         axes.set_xlabel("Cluster")
         axes.set_ylabel("Whittle index (responsive weeks)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
 
-    return _picture("What a call is worth, by cluster and state, with intervals", draw)
+    return draw_picture("What a call is worth, by cluster and state, with intervals", draw)
 
 
 def list_by_district(call_list: pa.Table) -> bytes:
@@ -113,7 +110,7 @@ def list_by_district(call_list: pa.Table) -> bytes:
         if len(names):
             axes.legend()
 
-    return _picture("The list by district and state", draw, height=max(2.4, 1.2 + 0.3 * len(names)))
+    return draw_picture("The list by district and state", draw, height=max(2.4, 1.2 + 0.3 * len(names)))
 
 
 def eligibility_funnel(funnel: pa.Table) -> bytes:
@@ -122,23 +119,11 @@ def eligibility_funnel(funnel: pa.Table) -> bytes:
     counts = funnel["n_caregivers"].to_numpy()
 
     def draw(axes: Axes) -> None:
-        axes.barh(steps, counts, color=_ACCENT)
+        axes.barh(steps, counts, color=ACCENT_COLOUR)
         for position, count in enumerate(counts):
             axes.annotate(f" {count:,}", (float(count), position), va="center", fontsize=8)
         axes.invert_yaxis()
         axes.set_xlim(0, max(float(counts.max(initial=0)), 1.0) * 1.18)
         axes.set_xlabel("Caregivers remaining")
 
-    return _picture("From the registry to who may be called", draw)
-
-
-def _picture(title: str, draw: Callable[[Axes], None], *, height: float = 3.4) -> bytes:
-    figure = Figure(figsize=(6.8, height), dpi=90, layout="constrained")
-    axes = figure.add_subplot()
-    draw(axes)
-    axes.set_title(title, fontsize=10)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return draw_picture("From the registry to who may be called", draw)

@@ -1,0 +1,78 @@
+"""The registry of table contracts: every table's columns, types, units, bounds, keys and sort order, once.
+
+Validation, Arrow schemas, the column schemas shown in the UI and the documentation all come from here. What belongs
+elsewhere: how a table is computed (engagement, model, policy, evaluation) and where it is stored (stores). The words
+stand in `vocabulary`, what a contract is in `table_contract`, and each group's tables in a module of their own.
+"""
+
+from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
+from bandicoot_core.contracts.list_tables import CALL_LIST, CALL_OUTCOMES_TABLE, PUBLISHED_CALL_LIST
+from bandicoot_core.contracts.model_tables import (
+    CLUSTER_ASSIGNMENTS,
+    CLUSTERS,
+    TRANSITION_MODELS,
+    TUPLE_CLUSTERS,
+    TUPLE_INDICES,
+    WHITTLE_INDICES,
+)
+from bandicoot_core.contracts.registry import TABLES, tables_document
+from bandicoot_core.contracts.source_tables import CALLS, CAREGIVERS, SET_ASIDE, SMS_EVENTS, VACCINATIONS
+from bandicoot_core.contracts.table_contract import Column, ColumnType, TableContract, conform
+from bandicoot_core.contracts.vocabulary import (
+    ACTIONS,
+    ACTIVE,
+    ACTIVE_STATUS,
+    ACTIVE_TUPLE,
+    CALL_OUTCOMES,
+    CONTROL_ARM,
+    ENGAGED_EVENT_TYPES,
+    EVENT_TYPES,
+    EXPERIMENT_ARMS,
+    PASSIVE,
+    PASSIVE_TUPLE,
+    RESPONSIVE,
+    STATES,
+    TREATMENT_ARM,
+    UNRESPONSIVE,
+)
+
+__all__ = [
+    "ACTIONS",
+    "ACTIVE",
+    "ACTIVE_STATUS",
+    "ACTIVE_TUPLE",
+    "CALLS",
+    "CALL_LIST",
+    "CALL_OUTCOMES",
+    "CALL_OUTCOMES_TABLE",
+    "CAREGIVERS",
+    "CAREGIVER_STATES",
+    "CLUSTERS",
+    "CLUSTER_ASSIGNMENTS",
+    "CONTROL_ARM",
+    "ENGAGED_EVENT_TYPES",
+    "ENGAGEMENT_HISTORY",
+    "EVENT_TYPES",
+    "EXPERIMENT_ARMS",
+    "PASSIVE",
+    "PASSIVE_COUNTS",
+    "PASSIVE_TUPLE",
+    "PUBLISHED_CALL_LIST",
+    "RESPONSIVE",
+    "SET_ASIDE",
+    "SMS_EVENTS",
+    "STATES",
+    "TABLES",
+    "TRANSITION_MODELS",
+    "TREATMENT_ARM",
+    "TUPLE_CLUSTERS",
+    "TUPLE_INDICES",
+    "UNRESPONSIVE",
+    "VACCINATIONS",
+    "WHITTLE_INDICES",
+    "Column",
+    "ColumnType",
+    "TableContract",
+    "conform",
+    "tables_document",
+]

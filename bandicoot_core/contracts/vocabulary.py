@@ -1,0 +1,26 @@
+"""The words of the field as they stand in tables: states, actions, events, outcomes and arms, and their order.
+
+Only names and orders; columns and tables that use them belong to the other modules of this package.
+"""
+
+RESPONSIVE = "R"
+UNRESPONSIVE = "U"
+STATES = (UNRESPONSIVE, RESPONSIVE)
+"""The order [U, R] in which arrays over states are laid out everywhere."""
+
+PASSIVE = "passive"
+ACTIVE = "active"
+ACTIONS = (PASSIVE, ACTIVE)
+"""The order [passive, active] in which arrays over actions are laid out everywhere."""
+
+EVENT_TYPES = ("sent", "delivered", "opened", "clicked", "failed")
+ENGAGED_EVENT_TYPES = ("opened", "clicked")
+CALL_OUTCOMES = ("reached", "no_answer", "busy", "wrong_number", "refused")
+CONTROL_ARM = "control"
+TREATMENT_ARM = "treatment"
+EXPERIMENT_ARMS = (TREATMENT_ARM, CONTROL_ARM)
+ACTIVE_STATUS = "active"
+
+PASSIVE_TUPLE = ("n_rr", "n_ru", "n_ur", "n_uu")
+ACTIVE_TUPLE = ("n_active_rr", "n_active_ru", "n_active_ur", "n_active_uu")
+"""Transition counts by action, states from and to: what a caregiver's weeks are counted as."""
