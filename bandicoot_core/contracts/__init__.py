@@ -5,6 +5,13 @@ elsewhere: how a table is computed (engagement, model, policy, evaluation) and w
 stand in `vocabulary`, what a contract is in `table_contract`, and each group's tables in a module of their own.
 """
 
+from bandicoot_core.contracts.backtest_tables import (
+    BACKTEST_SCOPES,
+    CALIBRATION,
+    MEMORY_TEST,
+    MODEL_BACKTEST,
+    PREDICTORS,
+)
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
 from bandicoot_core.contracts.list_tables import CALL_LIST, CALL_OUTCOMES_TABLE, PUBLISHED_CALL_LIST
 from bandicoot_core.contracts.model_tables import (
@@ -41,6 +48,8 @@ __all__ = [
     "ACTIVE",
     "ACTIVE_STATUS",
     "ACTIVE_TUPLE",
+    "BACKTEST_SCOPES",
+    "CALIBRATION",
     "CALLS",
     "CALL_LIST",
     "CALL_OUTCOMES",
@@ -54,9 +63,12 @@ __all__ = [
     "ENGAGEMENT_HISTORY",
     "EVENT_TYPES",
     "EXPERIMENT_ARMS",
+    "MEMORY_TEST",
+    "MODEL_BACKTEST",
     "PASSIVE",
     "PASSIVE_COUNTS",
     "PASSIVE_TUPLE",
+    "PREDICTORS",
     "PUBLISHED_CALL_LIST",
     "RESPONSIVE",
     "SET_ASIDE",

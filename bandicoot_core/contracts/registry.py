@@ -1,5 +1,6 @@
 """Every table contract by name, and the document that describes them all."""
 
+from bandicoot_core.contracts.backtest_tables import CALIBRATION, MEMORY_TEST, MODEL_BACKTEST
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
 from bandicoot_core.contracts.list_tables import CALL_LIST, CALL_OUTCOMES_TABLE, PUBLISHED_CALL_LIST
 from bandicoot_core.contracts.model_tables import (
@@ -33,6 +34,9 @@ TABLES: dict[str, TableContract] = {
         CALL_LIST,
         PUBLISHED_CALL_LIST,
         CALL_OUTCOMES_TABLE,
+        MODEL_BACKTEST,
+        CALIBRATION,
+        MEMORY_TEST,
     )
 }
 
