@@ -171,7 +171,7 @@ def _predictions(
 ) -> dict[str, FloatArray]:
     state, called, horizon = (cells[name].to_numpy() for name in ("is_responsive", "called", "horizon"))
     cell = np.arange(cells.num_rows)
-    of_cell = chances[cluster_rows(cells, "cluster_id", len(chances) - 1)]
+    of_cell = chances[cluster_rows(cells, "cluster_id", len(chances))]
     whatever_action = np.broadcast_to(population.by_state[:, None], of_cell.shape)
     return {
         MODEL: roll_forward(of_cell, state, called, n_horizons=n_horizons)[cell, horizon - 1],

@@ -5,7 +5,6 @@ week, an earlier origin of a backtest and another recipe are all trained by the 
 themselves (`clusters`, `assignment`, `mapper`, `transitions`), indices, and where a run's tables are kept.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,10 +50,9 @@ class TrainedRecipe:
     assignments: Table
 
 
-def options_behind_chances(options: ModelOptions | Mapping[str, Any]) -> dict[str, Any]:
+def options_behind_chances(options: ModelOptions) -> dict[str, Any]:
     """The options that shape clusters and chances, by name: two runs that agree in them are the same recipe."""
-    values = options.model_dump() if isinstance(options, ModelOptions) else dict(options)
-    return {name: values.get(name) for name in ModelOptions.model_fields if name not in _AFTER_THE_CHANCES}
+    return options.model_dump(exclude=set(_AFTER_THE_CHANCES))
 
 
 def train_recipe(history: Table, options: ModelOptions, *, caregivers: Table | None = None) -> TrainedRecipe:
