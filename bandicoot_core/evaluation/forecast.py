@@ -124,14 +124,14 @@ def chances_with_population(transitions: pa.Table, population: FloatArray) -> Fl
     return np.concatenate([cell_arrays(transitions, "p_next_r"), population[None]])
 
 
-def cluster_rows(groups: pa.Table, column: str, n_clusters: int) -> IntArray:
-    """Row of `chances_with_population` for each group, (n_groups,): its cluster, or the last one where it is null.
+def cluster_rows(groups: pa.Table, column: str, n_rows: int) -> IntArray:
+    """Row of a model's chances for each group, (n_groups,): its cluster, or the last one where that is null.
 
     ValueError when a cluster lies beyond the model's.
     """
-    rows: IntArray = groups[column].cast(pa.int64()).fill_null(n_clusters).to_numpy()
-    if len(rows) and not (rows.min() >= 0 and rows.max() <= n_clusters):
-        raise ValueError(f"{column}: clusters {rows.min()} to {rows.max()}; expected 0 to {n_clusters - 1}")
+    rows: IntArray = groups[column].cast(pa.int64()).fill_null(n_rows - 1).to_numpy()
+    if len(rows) and not (rows.min() >= 0 and rows.max() < n_rows):
+        raise ValueError(f"{column}: clusters {rows.min()} to {rows.max()}; the model has chances for {n_rows}")
     return rows
 
 

@@ -11,9 +11,7 @@ from bandicoot_core.model.recipe import TrainedRecipe, train_recipe
 from bandicoot_core.settings import ModelOptions
 
 
-def bundle_of(
-    trained: TrainedRecipe, options: ModelOptions, *, first_week: date, last_week: date
-) -> ModelBundle:
+def bundle_of(trained: TrainedRecipe, options: ModelOptions, *, first_week: date, last_week: date) -> ModelBundle:
     """The bundle of a training run."""
     return ModelBundle(
         clusters=trained.fit.clusters,
