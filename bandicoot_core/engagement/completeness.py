@@ -39,7 +39,7 @@ def messages_by_week(events: ibis.Table, history: ibis.Table, *, weeks: Sequence
     counted = joined.filter((joined.word & joined.observed_weeks) != 0).group_by("word")
     by_word = counted.aggregate(n_sent=lambda rows: rows.count())
     # The word of week k has the one bit k set, so k bits lie below it.
-    return by_word.select("n_sent", week=bit_count(by_word.word - 1).cast("int64"))
+    return by_word.select("n_sent", week=bit_count(by_word.word - 1).cast("int16"))
 
 
 def message_rates(n_sent: pa.Table, n_observed: Sequence[int]) -> list[float]:

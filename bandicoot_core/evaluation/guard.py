@@ -25,7 +25,7 @@ import pyarrow as pa
 from ibis.expr.types import Table
 
 from bandicoot_core.checks import CheckOutcome, Fact, with_remedy
-from bandicoot_core.contracts import CLUSTERS, PASSIVE_TUPLE, conform
+from bandicoot_core.contracts import CLUSTERS, PASSIVE_COUNTS, PASSIVE_TUPLE, conform
 from bandicoot_core.engagement.counts import passive_counts, transition_counts
 from bandicoot_core.engagement.history import history_until
 from bandicoot_core.errors import InvalidInputError
@@ -129,7 +129,7 @@ def predicts_last_weeks(
         return CheckOutcome(name, True, True, "there is no champion yet to compare with")
     n_horizons = min(HELD_OUT_WEEKS, n_weeks - 2)
     known = history_until(history, n_weeks=n_weeks - n_horizons)
-    counts = passive_counts(known).to_pyarrow()
+    counts = conform(passive_counts(known).to_pyarrow(), PASSIVE_COUNTS)
     means = joint_passive_means(counts)
     nearest = counts.select(PASSIVE_TUPLE)
     for column, model in ((_CANDIDATE, candidate), (_CHAMPION, champion)):

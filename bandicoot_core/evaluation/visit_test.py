@@ -56,8 +56,8 @@ def one_week_visits(history: Table, *, n_weeks: int) -> Table:
     words = kept.select(
         "caregiver_key",
         is_responsive_first=before & 1,
-        n_uru=bit_count(r_weeks ^ (r_weeks & (before | after))).cast("int64"),
-        n_rur=bit_count(u_weeks & before & after).cast("int64"),
+        n_uru=bit_count(r_weeks ^ (r_weeks & (before | after))).cast("int16"),
+        n_rur=bit_count(u_weeks & before & after).cast("int16"),
     )
     names = [*PASSIVE_TUPLE, "is_responsive_first", "n_uru", "n_rur"]
     rows = transition_counts(kept).inner_join(words, "caregiver_key").select(*names)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from ibis.expr.types import Table
 
-from bandicoot_core.contracts import PASSIVE_TUPLE
+from bandicoot_core.contracts import PASSIVE_COUNTS, PASSIVE_TUPLE, conform
 from bandicoot_core.engagement.counts import passive_counts, transition_counts
 from bandicoot_core.model.assignment import assigned_by_history, cluster_assignments, features_without_history
 from bandicoot_core.model.clusters import ClusterFit, fit_clusters
@@ -78,7 +78,7 @@ def train_recipe(history: Table, options: ModelOptions, *, caregivers: Table | N
     InvalidInputError
         When the history has no behaviour to cluster.
     """
-    counts = passive_counts(history).to_pyarrow()
+    counts = conform(passive_counts(history).to_pyarrow(), PASSIVE_COUNTS)
     fit = clusters_of(counts, options)
     own_counts = transition_counts(history)
     by_history = assigned_by_history(
