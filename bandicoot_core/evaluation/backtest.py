@@ -47,7 +47,6 @@ from bandicoot_core.model.recipe import train_recipe
 from bandicoot_core.settings import ModelOptions
 
 N_ORIGINS = 8
-FEWEST_TRAINING_WEEKS = 4
 STAYS_CHANCE = 0.95
 """Chance that `stays` gives the present state: a certain prediction would lose infinitely much once it fails."""
 
@@ -98,7 +97,7 @@ def backtest(
         When the window is too short for a single origin, or nothing can be clustered at one.
     """
     window = require_window(weeks)
-    origins = backtest_origins(len(window), n_origins=n_origins)
+    origins = backtest_origins(len(window), n_training=fewest_training_weeks(options), n_origins=n_origins)
     scored, calibrated = [], []
     for origin in origins:
         cells, predictions = _predicted(
@@ -111,14 +110,22 @@ def backtest(
     )
 
 
-def backtest_origins(n_weeks: int, *, n_origins: int = N_ORIGINS) -> list[int]:
-    """Bits of the origin weeks of a window, oldest first; InvalidInputError when it has none."""
-    first = max(FEWEST_TRAINING_WEEKS - 1, n_weeks - 1 - n_origins)
+def fewest_training_weeks(options: ModelOptions) -> int:
+    """Weeks with which a recipe can be trained at all: enough for somebody to be assigned by her own history."""
+    return max(4, options.min_passive_weeks + 1)
+
+
+def backtest_origins(n_weeks: int, *, n_training: int, n_origins: int = N_ORIGINS) -> list[int]:
+    """Bits of the origin weeks of a window, oldest first, each with `n_training` weeks up to it or more.
+
+    InvalidInputError when there is none.
+    """
+    first = max(n_training - 1, n_weeks - 1 - n_origins)
     origins = list(range(first, n_weeks - 1))
     if not origins:
         raise InvalidInputError(
-            f"the window has {n_weeks} weeks; a backtest needs {FEWEST_TRAINING_WEEKS + 1}, {FEWEST_TRAINING_WEEKS} to "
-            "train on and one to predict; wait for more weeks of history"
+            f"the window has {n_weeks} weeks; a backtest needs {n_training + 1}, {n_training} to train on and one to "
+            "predict; wait for more weeks of history"
         )
     return origins
 

@@ -29,7 +29,7 @@ from bandicoot_core.contracts import CLUSTERS, PASSIVE_COUNTS, PASSIVE_TUPLE, co
 from bandicoot_core.engagement.counts import passive_counts, transition_counts
 from bandicoot_core.engagement.history import history_until
 from bandicoot_core.errors import InvalidInputError
-from bandicoot_core.evaluation.backtest import FEWEST_TRAINING_WEEKS
+from bandicoot_core.evaluation.backtest import fewest_training_weeks
 from bandicoot_core.evaluation.forecast import (
     IntArray,
     chances_with_population,
@@ -99,11 +99,12 @@ def backtest_not_worse(
     if not changed:
         return CheckOutcome(name, True, True, "the champion was trained with the same options: equal by construction")
     n_known = n_weeks - HELD_OUT_WEEKS
-    if n_known < FEWEST_TRAINING_WEEKS:
+    n_training = max(fewest_training_weeks(recipe) for recipe in (options, champion))
+    if n_known < n_training:
         text = f"{changed}; the window of {n_weeks} weeks is too short to hold any out, so nothing was compared"
         return CheckOutcome(name, True, True, text)
     try:
-        comparison = _compare_recipes(history, n_known, options, champion)
+        comparison = _compare_recipes(history, n_known, n_training, options, champion)
     except (InvalidInputError, ValueError) as error:
         return CheckOutcome(name, False, True, f"{changed}; the recipes cannot be compared: {error}")
     return _verdict(name, comparison, options.max_loss_increase, f"{changed}; ")
@@ -224,12 +225,14 @@ def compare_losses(
     )
 
 
-def _compare_recipes(history: Table, n_known: int, options: ModelOptions, champion: ModelOptions) -> LossComparison:
+def _compare_recipes(
+    history: Table, n_known: int, n_training: int, options: ModelOptions, champion: ModelOptions
+) -> LossComparison:
     chances, labels = [], []
     for recipe, column in ((options, _CANDIDATE), (champion, _CHAMPION)):
         # Both recipes end at the same origin; the shorter of two windows starts later.
         first = max(0, n_known + HELD_OUT_WEEKS - recipe.training_weeks)
-        known = history_until(history, first=min(first, n_known - FEWEST_TRAINING_WEEKS), n_weeks=n_known)
+        known = history_until(history, first=min(first, n_known - n_training), n_weeks=n_known)
         trained = train_recipe(known, recipe)
         chances.append(chances_with_population(trained.transitions, population_chances(known).by_action))
         labels.append(trained.assignments.select("caregiver_key", **{column: trained.assignments.cluster_id}))

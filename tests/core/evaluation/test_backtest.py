@@ -11,7 +11,13 @@ from ibis.backends.duckdb import Backend
 from bandicoot_core.contracts import CALIBRATION, MODEL_BACKTEST, PREDICTORS
 from bandicoot_core.engagement.history import history_until
 from bandicoot_core.errors import InvalidInputError
-from bandicoot_core.evaluation.backtest import Backtest, backtest, backtest_origins, pooled_scores
+from bandicoot_core.evaluation.backtest import (
+    Backtest,
+    backtest,
+    backtest_origins,
+    fewest_training_weeks,
+    pooled_scores,
+)
 from bandicoot_core.model.recipe import train_recipe
 from bandicoot_core.model.transitions import transition_arrays
 from bandicoot_core.settings import ModelOptions
@@ -151,9 +157,11 @@ def test_the_same_history_in_another_order_gives_the_same_bytes(made: Backtest, 
     assert made.scores.schema == MODEL_BACKTEST.arrow_schema()
 
 
-def test_a_window_has_as_many_origins_as_leave_four_weeks_to_train_on() -> None:
-    assert backtest_origins(5) == [3]
-    assert backtest_origins(8) == [3, 4, 5, 6]
-    assert backtest_origins(26) == list(range(17, 25))
-    with pytest.raises(InvalidInputError, match="4 weeks; a backtest needs 5"):
-        backtest_origins(4)
+def test_a_window_has_as_many_origins_as_leave_enough_weeks_to_train_on() -> None:
+    assert fewest_training_weeks(OPTIONS) == 5
+    assert fewest_training_weeks(ModelOptions(min_passive_weeks=1)) == 4
+    assert backtest_origins(6, n_training=5) == [4]
+    assert backtest_origins(8, n_training=4) == [3, 4, 5, 6]
+    assert backtest_origins(26, n_training=5) == list(range(17, 25))
+    with pytest.raises(InvalidInputError, match="5 weeks; a backtest needs 6, 5 to train on and one to predict"):
+        backtest_origins(5, n_training=5)

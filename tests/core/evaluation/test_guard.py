@@ -146,10 +146,10 @@ def test_a_champion_of_fewer_weeks_is_trained_on_fewer(history: ibis.Table) -> N
 
 
 def test_a_window_too_short_to_hold_weeks_out_is_said_and_passes(shared_engine: Backend) -> None:
-    short = in_engine(shared_engine, draw_history(100, 7, seed=1))
-    outcome = backtest_not_worse(short, 7, OPTIONS, OPTIONS.model_copy(update={"n_clusters": 2}).model_dump())
+    short = in_engine(shared_engine, draw_history(100, 8, seed=1))
+    outcome = backtest_not_worse(short, 8, OPTIONS, OPTIONS.model_copy(update={"n_clusters": 2}).model_dump())
     assert outcome.is_passed
-    assert "the window of 7 weeks is too short to hold any out" in outcome.description
+    assert "the window of 8 weeks is too short to hold any out" in outcome.description
 
 
 def by_hand(groups: list[tuple[int, int, int, int]], p: dict[str, list[float]]) -> LossComparison:
