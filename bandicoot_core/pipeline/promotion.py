@@ -16,6 +16,7 @@ from bandicoot_core.contracts import (
     TUPLE_INDICES,
     WHITTLE_INDICES,
 )
+from bandicoot_core.errors import InvalidInputError
 from bandicoot_core.model.versions import CANDIDATE_CHECKS, ModelBundle, bundle_digest, candidate_checks, model_version
 from bandicoot_core.pipeline.bundles import BUNDLES, load_bundle
 from bandicoot_core.pipeline.guarding import GUARDED, guard_outcomes
@@ -53,9 +54,9 @@ def decide_model_version(
 ) -> Decision:
     """Bundle the model of a week, check it against the champion, and promote or reject it.
 
-    The bundle is in the lake and the candidate in bandicoot.model_versions before anything is decided; promotion is
-    one transaction. A version that is the champion already stays so. MissingPartitionError names the asset to
-    materialize when the week's model is incomplete.
+    The bundle is in the lake and the candidate in bandicoot.model_versions before anything is decided (unless its
+    tables break the contracts there, which rejects it); promotion is one transaction. A version that is the champion
+    already stays so. MissingPartitionError names the asset to materialize when the week's model is incomplete.
     """
     key = week.isoformat()
     with stores.published() as connection:
@@ -68,23 +69,31 @@ def decide_model_version(
             outcome.name: {"is_passed": bool(outcome.is_passed), "found": outcome.description} for outcome in outcomes
         }
         is_champion_already = current is not None and current.model_version == version
-        if not is_champion_already:
-            register_model(
-                connection,
-                version,
-                training_week=week,
-                checks=checks,
-                recipe=dict(bundle.recipe),
-                clusters=bundle.clusters,
-                indices=bundle.indices,
-                run_id=run_id,
-                created_at=decided_at,
-            )
         failures = blocking_failures(outcomes)
+        is_registered = False
+        if not is_champion_already:
+            try:
+                register_model(
+                    connection,
+                    version,
+                    training_week=week,
+                    checks=checks,
+                    recipe=dict(bundle.recipe),
+                    clusters=bundle.clusters,
+                    indices=bundle.indices,
+                    run_id=run_id,
+                    created_at=decided_at,
+                )
+                is_registered = True
+            except InvalidInputError:
+                # A candidate too broken for the registry's contracts is rejected all the same: its bundle and the
+                # verdict are in the lake. Of a candidate that passed its checks this must not happen.
+                if not failures:
+                    raise
         if failures:
             why = "; ".join(f"{failure.name}: {failure.description}" for failure in failures)
             summary = f"rejected: {why}"
-            if not is_champion_already:
+            if is_registered:
                 reject(connection, version, note=why)
         elif is_champion_already:
             summary = "unchanged: this content is the champion already"

@@ -19,6 +19,8 @@ from bandicoot_core.contracts import (
     SMS_EVENTS,
     TRANSITION_MODELS,
     TUPLE_CLUSTERS,
+    TUPLE_INDICES,
+    WHITTLE_INDICES,
     TableContract,
 )
 from bandicoot_core.errors import RejectedModelError
@@ -30,6 +32,10 @@ from tests.dagster.conftest import CALL_DATE, Programme
 
 WEEK = last_closed_week(CALL_DATE)
 KEY = WEEK.isoformat()
+TABLES_OF: dict[str, dict[str, TableContract]] = {
+    "transition_models": {"data": TRANSITION_MODELS},
+    "whittle_indices": {"data": WHITTLE_INDICES, "tuple_indices": TUPLE_INDICES},
+}
 
 
 def current(programme: Programme) -> ModelRecord:
@@ -40,15 +46,17 @@ def current(programme: Programme) -> ModelRecord:
 
 
 @contextmanager
-def replaced(lake: Lake, contract: TableContract, asset: str, partition: str, rows: pa.Table) -> Iterator[None]:
-    """A partition with other rows for a while; facts, recipe and other tables of its manifest stay."""
-    manifest, original = lake.require(asset, partition), lake.read(contract, asset, partition)
+def broken(lake: Lake, asset: str, fault: Callable[[pa.Table], pa.Table]) -> Iterator[None]:
+    """The week's partition of a model asset with its main table broken for a while."""
+    manifest = lake.require(asset, KEY)
+    whole = {name: (contract, lake.read(contract, asset, KEY, name)) for name, contract in TABLES_OF[asset].items()}
     kept: dict[str, Any] = {name: getattr(manifest, name) for name in ("inputs", "recipe", "facts")}
-    lake.write(asset, partition, {"data": (contract, rows)}, **kept)
+    contract, rows = whole["data"]
+    lake.write(asset, KEY, {**whole, "data": (contract, fault(rows))}, **kept)
     try:
         yield
     finally:
-        lake.write(asset, partition, {"data": (contract, original)}, **kept)
+        lake.write(asset, KEY, whole, **kept)
 
 
 def decide(programme: Programme) -> Decision:
@@ -88,26 +96,29 @@ def without_calls_in_cluster_0(table: pa.Table) -> pa.Table:
     return table
 
 
-def with_a_nan(table: pa.Table) -> pa.Table:
-    return with_values(table, "p_next_r", [float("nan"), *table["p_next_r"].to_pylist()[1:]])
+def with_a_nan(column: str) -> Callable[[pa.Table], pa.Table]:
+    return lambda table: with_values(table, column, [float("nan"), *table[column].to_pylist()[1:]])
+
+
+T, W = "transition_models", "whittle_indices"
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"),
+    ("asset", "fault", "reason"),
     [
-        (with_states_swapped, "states_not_swapped: without calls "),
-        (with_chances_swapped, "predicts_last_weeks: caregivers at the nearest centroid: log loss "),
-        (without_calls_in_cluster_0, "clusters_have_active_data: 1 clusters were never called in the training window"),
-        (with_a_nan, "probabilities_valid: 1 chances are not numbers between 0 and 1"),
-        (with_a_nan, "predicts_last_weeks: .*the log loss of the candidate is nan"),
+        (T, with_states_swapped, "states_not_swapped: without calls "),
+        (T, with_chances_swapped, "predicts_last_weeks: caregivers at the nearest centroid: log loss "),
+        (T, without_calls_in_cluster_0, "clusters_have_active_data: 1 clusters were never called in the training"),
+        (T, with_a_nan("p_next_r"), "probabilities_valid: 1 chances are not numbers between 0 and 1"),
+        (T, with_a_nan("p_next_r"), "predicts_last_weeks: .*the log loss of the candidate is nan"),
+        (W, with_a_nan("whittle_index"), "indices_valid: 1 indices are not finite or lie outside their interval"),
     ],
 )
 def test_a_broken_candidate_is_rejected_with_a_reason_and_the_champion_stays(
-    programme: Programme, fault: Callable[[pa.Table], pa.Table], reason: str
+    programme: Programme, asset: str, fault: Callable[[pa.Table], pa.Table], reason: str
 ) -> None:
-    before, lake = current(programme), programme.installation.lake
-    broken = fault(lake.read(TRANSITION_MODELS, "transition_models", KEY))
-    with replaced(lake, TRANSITION_MODELS, "transition_models", KEY, broken):
+    before = current(programme)
+    with broken(programme.installation.lake, asset, fault):
         decision = decide(programme)
     assert not decision.is_promoted
     assert decision.summary.startswith("rejected: ")
@@ -117,6 +128,21 @@ def test_a_broken_candidate_is_rejected_with_a_reason_and_the_champion_stays(
         [noted] = [model.note for model in list_models(connection) if model.model_version == decision.version]
     assert noted is not None
     assert noted in decision.summary
+    assert decide(programme).version == before.model_version
+
+
+def test_a_candidate_too_broken_for_the_registry_is_rejected_in_the_lake(programme: Programme) -> None:
+    before = current(programme)
+    with (
+        broken(programme.installation.lake, W, with_a_nan("p_passive")),
+        broken(programme.installation.lake, T, with_a_nan("p_next_r")),
+    ):
+        decision = decide(programme)
+    assert decision.summary.startswith("rejected: probabilities_valid: 1 chances")
+    assert decision.manifest.partition == decision.version
+    assert current(programme) == before
+    with programme.installation.published() as connection:
+        assert decision.version not in {model.model_version for model in list_models(connection)}
     assert decide(programme).version == before.model_version
 
 
