@@ -6,7 +6,12 @@ stand in `vocabulary`, what a contract is in `table_contract`, and each group's 
 """
 
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
-from bandicoot_core.contracts.list_tables import CALL_LIST, CALL_OUTCOMES_TABLE, PUBLISHED_CALL_LIST
+from bandicoot_core.contracts.list_tables import (
+    CALL_LIST,
+    CALL_OUTCOMES_TABLE,
+    PENDING_CAREGIVERS,
+    PUBLISHED_CALL_LIST,
+)
 from bandicoot_core.contracts.model_tables import (
     CLUSTER_ASSIGNMENTS,
     CLUSTERS,
@@ -57,6 +62,7 @@ __all__ = [
     "PASSIVE",
     "PASSIVE_COUNTS",
     "PASSIVE_TUPLE",
+    "PENDING_CAREGIVERS",
     "PUBLISHED_CALL_LIST",
     "RESPONSIVE",
     "SET_ASIDE",

@@ -1,7 +1,12 @@
 """Every table contract by name, and the document that describes them all."""
 
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
-from bandicoot_core.contracts.list_tables import CALL_LIST, CALL_OUTCOMES_TABLE, PUBLISHED_CALL_LIST
+from bandicoot_core.contracts.list_tables import (
+    CALL_LIST,
+    CALL_OUTCOMES_TABLE,
+    PENDING_CAREGIVERS,
+    PUBLISHED_CALL_LIST,
+)
 from bandicoot_core.contracts.model_tables import (
     CLUSTER_ASSIGNMENTS,
     CLUSTERS,
@@ -31,6 +36,7 @@ TABLES: dict[str, TableContract] = {
         WHITTLE_INDICES,
         TUPLE_INDICES,
         CALL_LIST,
+        PENDING_CAREGIVERS,
         PUBLISHED_CALL_LIST,
         CALL_OUTCOMES_TABLE,
     )

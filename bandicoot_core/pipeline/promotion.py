@@ -21,7 +21,7 @@ from bandicoot_core.pipeline.training import MAPPER_FILE
 from bandicoot_core.settings import ModelOptions
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.manifest import Manifest
-from bandicoot_core.stores.models import ModelRecord, champion, promote, register_model, reject
+from bandicoot_core.stores.models import ModelRecord, champion, is_held_back, promote, register_model, reject
 
 BUNDLES = "model_bundles"
 """Asset folder of the immutable bundles in the lake; the partition is the model version."""
@@ -54,8 +54,8 @@ def decide_model_version(
     """Bundle the model of a week, check it against the champion, and promote or reject it.
 
     The bundle is in the lake and the candidate in bandicoot.model_versions before anything is decided; promotion is
-    one transaction. A version that is the champion already stays so. MissingPartitionError names the asset to
-    materialize when the week's model is incomplete.
+    one transaction. A version that is the champion already stays so, and one that was rolled back is left to a person.
+    MissingPartitionError names the asset to materialize when the week's model is incomplete.
     """
     key = week.isoformat()
     with stores.published() as connection:
@@ -67,9 +67,10 @@ def decide_model_version(
         checks = {
             outcome.name: {"is_passed": bool(outcome.is_passed), "found": outcome.description} for outcome in outcomes
         }
+        registered = current
         is_champion_already = current is not None and current.model_version == version
         if not is_champion_already:
-            register_model(
+            registered = register_model(
                 connection,
                 version,
                 training_week=week,
@@ -88,6 +89,11 @@ def decide_model_version(
                 reject(connection, version, note=why)
         elif is_champion_already:
             summary = "unchanged: this content is the champion already"
+        elif registered is not None and is_held_back(registered):
+            summary = (
+                f"not promoted: this content was champion and was taken back ({registered.note}); "
+                f"`bandicoot model promote {version}` brings it back"
+            )
         else:
             promote(connection, version, promoted_at=decided_at, run_id=run_id)
             summary = f"promoted in place of {current.model_version}" if current else "promoted as the first champion"
@@ -102,7 +108,7 @@ def decide_model_version(
     )
     return Decision(
         version=version,
-        is_promoted=not failures,
+        is_promoted=after is not None and after.model_version == version,
         champion_version=after.model_version if after else None,
         outcomes=outcomes,
         summary=summary,
