@@ -5,6 +5,7 @@ elsewhere: how a table is computed (engagement, model, policy, evaluation) and w
 stand in `vocabulary`, what a contract is in `table_contract`, and each group's tables in a module of their own.
 """
 
+from bandicoot_core.contracts.coverage_tables import COVERAGE, COVERAGE_DIMENSIONS
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
 from bandicoot_core.contracts.list_tables import (
     CALL_LIST,
@@ -55,6 +56,8 @@ __all__ = [
     "CLUSTERS",
     "CLUSTER_ASSIGNMENTS",
     "CONTROL_ARM",
+    "COVERAGE",
+    "COVERAGE_DIMENSIONS",
     "ENGAGED_EVENT_TYPES",
     "ENGAGEMENT_HISTORY",
     "EVENT_TYPES",

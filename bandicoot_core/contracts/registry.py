@@ -1,5 +1,6 @@
 """Every table contract by name, and the document that describes them all."""
 
+from bandicoot_core.contracts.coverage_tables import COVERAGE
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
 from bandicoot_core.contracts.list_tables import (
     CALL_LIST,
@@ -39,6 +40,7 @@ TABLES: dict[str, TableContract] = {
         PENDING_CAREGIVERS,
         PUBLISHED_CALL_LIST,
         CALL_OUTCOMES_TABLE,
+        COVERAGE,
     )
 }
 
