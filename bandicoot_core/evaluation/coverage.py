@@ -13,7 +13,7 @@ from bandicoot_core.calendar import end_of_day, start_of_day
 from bandicoot_core.contracts import ACTIVE_STATUS, CONTROL_ARM, COVERAGE_DIMENSIONS, RESPONSIVE
 
 UNKNOWN_GROUP = "(unknown)"
-_AGE_BANDS = ((20, "under 20"), (25, "20 to 24"), (30, "25 to 29"), (35, "30 to 34"))
+_AGE_BANDS = ((20, "19 and under"), (25, "20 to 24"), (30, "25 to 29"), (35, "30 to 34"))
 _OLDEST_BAND = "35 and over"
 _LARGEST_PARITY = 4
 

@@ -119,7 +119,7 @@ def test_the_wait_runs_from_the_last_call_or_the_end_of_the_warm_up_within_the_l
 
 def test_ages_and_parities_fall_into_bands_and_none_is_lost(found: pa.Table) -> None:
     assert groups(found, "age band", "n_caregivers") == {
-        "under 20": (1,),
+        "19 and under": (1,),
         "20 to 24": (2,),
         "35 and over": (1,),
         "(unknown)": (1,),
