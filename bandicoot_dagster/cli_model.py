@@ -50,7 +50,8 @@ def show(version: str) -> None:
     click.echo(_table(["model", "last week", "status", "champion since", "note"], [_line(found)]))
     click.echo("\nchecks")
     for name, check in found.checks.items():
-        click.echo(f"  {'passed' if check['is_passed'] else 'FAILED'}  {name}: {check['found']}")
+        failed = "FAILED" if check["is_blocking"] else "warns"
+        click.echo(f"  {'passed' if check['is_passed'] else failed}  {name}: {check['found']}")
     click.echo("\noptions")
     for name, value in sorted(found.recipe.items()):
         click.echo(f"  {name} = {value}")

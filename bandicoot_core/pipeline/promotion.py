@@ -65,7 +65,12 @@ def decide_model_version(
         outcomes = _outcomes(stores, week, bundle, current, options)
         manifest = _keep(stores, week, version, bundle, outcomes)
         checks = {
-            outcome.name: {"is_passed": bool(outcome.is_passed), "found": outcome.description} for outcome in outcomes
+            outcome.name: {
+                "is_passed": bool(outcome.is_passed),
+                "is_blocking": outcome.is_blocking,
+                "found": outcome.description,
+            }
+            for outcome in outcomes
         }
         registered = current
         is_champion_already = current is not None and current.model_version == version

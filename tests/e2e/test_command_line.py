@@ -104,7 +104,7 @@ def test_models_are_listed_and_shown_and_a_rollback_without_a_champion_before_is
     assert shown.returncode == 0
     assert "passed  states_not_swapped" in shown.stdout
     assert "discount = 0.99" in shown.stdout
-    assert re.search(r"^ +0 +[\d,]+ +U +0\.\d{3}", shown.stdout, re.MULTILINE)
+    assert re.search(r"^0 +[\d,]+ +U +0\.\d{3}", shown.stdout, re.MULTILINE)
     again = demo_home.bandicoot("model", "promote", version)
     assert (again.returncode, version in again.stdout) == (0, True)
     back = demo_home.bandicoot("model", "rollback", "--why", "a trial")
