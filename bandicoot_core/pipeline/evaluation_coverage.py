@@ -1,4 +1,4 @@
-"""Materializing the coverage report of a week: whom the calls of its last four weeks reached."""
+"""The coverage report of a week: materializing it, and what it says."""
 
 from datetime import date
 
@@ -13,8 +13,11 @@ from bandicoot_core.contracts import (
 )
 from bandicoot_core.errors import NoChampionError
 from bandicoot_core.evaluation.coverage import coverage
+from bandicoot_core.evaluation.coverage_charts import share_called_by_group
+from bandicoot_core.evaluation.report import Report
 from bandicoot_core.pipeline.promotion import BUNDLES
 from bandicoot_core.stores.installation import Installation
+from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.manifest import Manifest
 from bandicoot_core.stores.models import champion
 
@@ -56,3 +59,15 @@ def materialize_coverage_report(stores: Installation, week: date) -> Manifest:
             inputs=reader.inputs,
             facts={"model_version": version, "window_days": len(days)},
         )
+
+
+def read_coverage_report(lake: Lake, week: date) -> Report:
+    """The materialized report; MissingPartitionError when it is absent."""
+    key = week.isoformat()
+    window_days = int(lake.require("coverage_report", key).facts["window_days"])
+    table = lake.read(COVERAGE, "coverage_report", key)
+    return Report(
+        title=f"Whom the calls reached in the {window_days} days up to {last_day_of_week(week)}",
+        tables={"coverage": table},
+        pictures={"whom the calls reached": share_called_by_group(table, window_days=window_days)},
+    )

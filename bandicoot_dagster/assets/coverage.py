@@ -3,14 +3,17 @@
 import dagster as dg
 
 from bandicoot_core.contracts import COVERAGE
-from bandicoot_core.evaluation.coverage_charts import share_called_by_group
-from bandicoot_core.pipeline.evaluation_coverage import COVERAGE_WEEKS, materialize_coverage_report
+from bandicoot_core.pipeline.evaluation_coverage import (
+    COVERAGE_WEEKS,
+    materialize_coverage_report,
+    read_coverage_report,
+)
 from bandicoot_core.stores.installation import Installation
 from bandicoot_dagster.assets.engagement import caregiver_states
 from bandicoot_dagster.assets.model import model_version
 from bandicoot_dagster.assets.source import calls
 from bandicoot_dagster.describe import described
-from bandicoot_dagster.metadata import partition_metadata, picture, preview
+from bandicoot_dagster.metadata import partition_metadata, report_metadata
 from bandicoot_dagster.partitions import training_window, weekly
 from bandicoot_dagster.runtime import day_of_run
 
@@ -34,13 +37,8 @@ from bandicoot_dagster.runtime import day_of_run
 )
 def coverage_report(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """Coverage by district, parity and age band."""
-    manifest = materialize_coverage_report(stores, day_of_run(context))
-    table = stores.lake.read(COVERAGE, manifest.asset, manifest.partition)
-    window_days = int(manifest.facts["window_days"])
+    week = day_of_run(context)
+    manifest = materialize_coverage_report(stores, week)
     return dg.MaterializeResult(
-        metadata={
-            **partition_metadata(manifest),
-            "share_called": picture(share_called_by_group(table, window_days=window_days), "Whom the calls reached"),
-            "coverage": preview(table, n_rows=table.num_rows),
-        }
+        metadata={**partition_metadata(manifest), **report_metadata(read_coverage_report(stores.lake, week))}
     )
