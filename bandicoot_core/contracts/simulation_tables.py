@@ -41,7 +41,7 @@ CALL_WORTH = TableContract(
     "What one more call a week would add at best, by week and by who competes for it",
     (
         _COHORT,
-        Column("week", "int16", "Round of calls, from 0", unit="weeks", minimum=0),
+        Column("week", "int16", "Round of calls, the first being 1", unit="weeks", minimum=1),
         Column(
             "pool",
             "string",

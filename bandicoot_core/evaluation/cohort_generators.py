@@ -76,19 +76,20 @@ def field_cohort(
     bandits: assisting non-profits in improving maternal and child health", AAAI 36; the chances are not published, and
     these are made in the study's spirit, not estimated from it:
 
-    - clusters differ in size (Dirichlet with parameter 2) and in passive behaviour: P(R | U) from Beta(2, 8), mean
-      0.2, and P(R | R) from Beta(8, 3), mean 0.73;
+    - clusters differ in size (Dirichlet with parameter 2) and in passive behaviour: P(R | U) from Beta(2, 14),
+      mean 0.125, and P(R | R) from Beta(14, 3), mean 0.82: states last;
     - a call lifts the log-odds of being responsive next week by the same amount for a whole cluster and state, never
       downwards: by Uniform(0.5, 2.5) with probability 0.4, else by Uniform(0, 0.1), drawn for each state on its own;
     - members of a cluster are of three kinds, equally likely, whose passive log-odds lie `spread` below, at and above
       the cluster's in both states; the lift is the cluster's. Policies at cluster level know only the members' means;
-    - 75% are responsive in week 0, more than the passive chances sustain: without calls engagement drops;
+    - each is responsive in week 0 with chance 0.5, more than the passive chances sustain: without calls engagement
+      drops;
     - districts differ in size (Dirichlet with parameter 5) and not in behaviour.
 
     ValueError for fewer than 1 arm, week, cluster or district.
     """
     random = _generator(seed, n_arms=n_arms, n_districts=n_districts, n_clusters=n_clusters)
-    of_cluster = np.stack([random.beta(2.0, 8.0, n_clusters), random.beta(8.0, 3.0, n_clusters)], axis=1)
+    of_cluster = np.stack([random.beta(2.0, 14.0, n_clusters), random.beta(14.0, 3.0, n_clusters)], axis=1)
     helps = random.random((n_clusters, 2)) < 0.4
     lift = np.where(helps, random.uniform(0.5, 2.5, helps.shape), random.uniform(0.0, 0.1, helps.shape))
     cluster_id = random.choice(n_clusters, n_arms, p=random.dirichlet(np.full(n_clusters, 2.0)))
@@ -101,7 +102,7 @@ def field_cohort(
         name="field",
         p_passive=p_passive,
         p_active=p_active,
-        is_responsive=random.random(n_arms) < 0.75,
+        is_responsive=random.random(n_arms) < 0.5,
         cluster_id=cluster_id,
         district=random.choice(n_districts, n_arms, p=random.dirichlet(np.full(n_districts, 5.0))),
         district_names=_district_names(n_districts),

@@ -125,7 +125,7 @@ def call_worth_table(cohorts: Sequence[Cohort]) -> pa.Table:
         rows.append(
             {
                 "cohort": name,
-                "week": week,
+                "week": week + 1,
                 "pool": pool_name,
                 "n_cohorts": len(of_cohorts),
                 "n_caregivers": n_members,
