@@ -2,8 +2,8 @@
 
 Run `python -m benchmarks.bench_simulation [--arms N] [--weeks N] [--trials N] [--classes N]`. Each policy is simulated
 by itself on the standard cohort, with the random numbers and the trials without calls that every simulation makes; then
-all of them together, which share these. The bound is timed by the number of classes of alike caregivers, on a smaller
-cohort: it does not serve cohorts in which each of many thousands differs.
+all of them together, which share these. The bound is timed apart: its time depends on how many caregivers differ, not
+on how many there are.
 """
 
 import argparse

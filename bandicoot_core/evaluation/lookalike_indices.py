@@ -11,12 +11,12 @@ caregiver's calls are worth together, where the question is what this one call i
 gets nearly the same number in both states, even when calls help greatly in one and hardly in the other.
 
 `separate_subsidy` replaces "every state" by the state at hand: the subsidy is paid for passive steps in s only, and the
-other state is left to its best action without one. That is where a bisection ends which keeps a subsidy of its own
-for each state of a cluster, as the published code of SAHELI does (S. Verma et al. 2023, AAAI 37, describes the
-system): each is moved until the two actions in its state break even. Where calls help in both states, the other state
-then is always called, and the worth of coming to R is taken from an arm that is called every week for ever: right for
-the state with the lower index, too low for the one that is called first (the letters are those of
-`two_state_indices`: D1 in the place of D0).
+other state is left to its best action without one. This is what a bisection for one state at a time solves when it adds
+the subsidy to the passive value of that state alone, as the one published for SAHELI does (the system: S. Verma et al.
+2023, AAAI 37). Where calls help in both states, the other state then is called every week, so that the worth of
+coming to R is that of an arm which is always called: D1 of `two_state_indices` in both states, right for the one with
+the lower index, and wrong for the one that is called first, where D0 belongs. (A bisection that moves a subsidy for
+each state at once, until both break even together, ends at g d_s D1 as well; the two differ only where a call harms.)
 
 Rewards are 1 in R and 0 in U. Discounts strictly between 0 and 1; bad chances are refused as by `two_state_indices`.
 """
@@ -36,7 +36,8 @@ def never_versus_always(p_passive: npt.ArrayLike, p_active: npt.ArrayLike, *, di
         w(s) = (1 - g) (V^1_s - V^0_s),   V^a_U = g x_U D / (1 - g),   V^a_R = V^a_U + D,   D = 1 / (1 - g (x_R - x_U)),
 
     with x the chances under a. p_passive, p_active: ndarray (..., 2), P(next = R | state), states [U, R]. Returns
-    ndarray (..., 2), responsive weeks per week.
+    ndarray (..., 2), responsive weeks per week. Without the factor 1 - g, as a mere
+    difference of values, it ranks alike.
     """
     p, q, _ = checked_two_state_arms(p_passive, p_active, None)
     g = checked_discount(discount)

@@ -79,8 +79,7 @@ def allowed_calls(cohort: Cohort, arms: Joint) -> list[tuple[int, ...]]:
 def expectation(cohort: Cohort, arms: Joint, calls: tuple[int, ...], value: Callable[[Joint], float]) -> float:
     """Expected responsive arms of the next week plus the expected value of what follows."""
     chances = [
-        float((cohort.p_active if i in calls else cohort.p_passive)[i, int(state)])
-        for i, (state, _) in enumerate(arms)
+        float((cohort.p_active if i in calls else cohort.p_passive)[i, int(state)]) for i, (state, _) in enumerate(arms)
     ]
     asleep = [cohort.cool_down_weeks if i in calls else max(left - 1, 0) for i, (_, left) in enumerate(arms)]
     total = 0.0

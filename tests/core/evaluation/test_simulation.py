@@ -1,4 +1,4 @@
-"""The simulation: literal cases without chance, exact expectations of tiny cohorts, and the rules of the random numbers."""
+"""The simulation: literal cases without chance, exact expectations of tiny cohorts, rules of the random numbers."""
 
 from dataclasses import replace
 
@@ -33,9 +33,7 @@ def test_a_call_in_a_week_acts_on_the_next() -> None:
 )
 def test_nobody_is_called_in_the_weeks_of_the_cool_down(cool_down_weeks: int, n_calls: list[int]) -> None:
     # Responsive exactly in the week after a call: the states tell who was called.
-    cohort = small_cohort(
-        [[0, 0]] * 3, [[1, 1]] * 3, [False] * 3, budget=2, n_weeks=5, cool_down_weeks=cool_down_weeks
-    )
+    cohort = small_cohort([[0, 0]] * 3, [[1, 1]] * 3, [False] * 3, budget=2, n_weeks=5, cool_down_weeks=cool_down_weeks)
     result = outcome(cohort, *POLICIES)
     for policy in range(len(POLICIES)):
         assert result.n_calls[policy, 0].tolist() == n_calls
@@ -88,7 +86,10 @@ def test_each_pool_has_its_own_calls_and_what_it_cannot_use_is_lost() -> None:
 
 
 def test_calls_never_exceed_the_budget() -> None:
-    for cohort in (field_cohort(0, n_arms=400, budget=30), with_district_shares(public_cohort(0, n_arms=90, budget=13))):
+    for cohort in (
+        field_cohort(0, n_arms=400, budget=30),
+        with_district_shares(public_cohort(0, n_arms=90, budget=13)),
+    ):
         result = outcome(cohort, *POLICIES, n_trials=5)
         assert result.n_calls.max() <= cohort.budget
         assert (result.n_calls[:, :, 0] == cohort.budget).all()
@@ -144,7 +145,9 @@ def test_random_calls_fall_on_everybody_alike() -> None:
 
 def test_wrong_priorities_and_trials_are_refused() -> None:
     cohort = small_cohort([[0, 1]] * 3, [[1, 1]] * 3, [False] * 3)
-    with pytest.raises(ValueError, match=r"policy odd: priorities have the shape \(2, 3, 2\); expected \(3 or 1, 3, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"policy odd: priorities have the shape \(2, 3, 2\); expected \(3 or 1, 3, 2\)"
+    ):
         simulate(cohort, {"odd": Priorities(np.zeros((2, 3, 2)), False)}, n_trials=1, seed=0)
     with pytest.raises(ValueError, match="policy odd: 6 priorities are not a number"):
         simulate(cohort, {"odd": Priorities(np.full((1, 3, 2), np.nan), False)}, n_trials=1, seed=0)
