@@ -9,6 +9,7 @@ on how many there are.
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 from bandicoot_core.evaluation.bound import fluid_bound
 from bandicoot_core.evaluation.cohort_generators import public_cohort
@@ -36,18 +37,18 @@ def bench_policies(n_arms: int, n_weeks: int, n_trials: int) -> None:
             start = time.perf_counter()
             made[name] = maker(cohort)
             making = time.perf_counter() - start
-            time_of_one = seconds(lambda name=name: simulate(cohort, {name: made[name]}, n_trials=n_trials, seed=0))
+            time_of_one = seconds(partial(simulate, cohort, {name: made[name]}, n_trials=n_trials, seed=0))
             print(f"{name:<24} priorities {making:6.3f} s   simulation {time_of_one:6.2f} s")
-    of_none = seconds(lambda: simulate(cohort, {}, n_trials=n_trials, seed=0))
+    of_none = seconds(partial(simulate, cohort, {}, n_trials=n_trials, seed=0))
     print(f"{'random numbers, no calls':<24} {'':<19} simulation {of_none:6.2f} s")
-    of_all = seconds(lambda: simulate(cohort, made, n_trials=n_trials, seed=0))
+    of_all = seconds(partial(simulate, cohort, made, n_trials=n_trials, seed=0))
     print(f"{f'all {len(made)} together':<24} {'':<19} simulation {of_all:6.2f} s")
 
 
 def bench_bound(n_classes: int) -> None:
     """Time the bound of as many caregivers as there are classes, 12 weeks."""
     cohort = public_cohort(0, n_arms=n_classes, budget=n_classes * 60 // 500)
-    print(f"fluid bound, {n_classes:,} classes x {cohort.n_weeks} weeks: {seconds(lambda: fluid_bound(cohort)):.2f} s")
+    print(f"fluid bound, {n_classes:,} classes x {cohort.n_weeks} weeks: {seconds(partial(fluid_bound, cohort)):.2f} s")
 
 
 def main() -> None:

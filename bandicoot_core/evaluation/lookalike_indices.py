@@ -36,8 +36,7 @@ def never_versus_always(p_passive: npt.ArrayLike, p_active: npt.ArrayLike, *, di
         w(s) = (1 - g) (V^1_s - V^0_s),   V^a_U = g x_U D / (1 - g),   V^a_R = V^a_U + D,   D = 1 / (1 - g (x_R - x_U)),
 
     with x the chances under a. p_passive, p_active: ndarray (..., 2), P(next = R | state), states [U, R]. Returns
-    ndarray (..., 2), responsive weeks per week. Without the factor 1 - g, as a mere
-    difference of values, it ranks alike.
+    ndarray (..., 2), responsive weeks per week. Without the factor 1 - g, as a difference of values, it ranks alike.
     """
     p, q, _ = checked_two_state_arms(p_passive, p_active, None)
     g = checked_discount(discount)
