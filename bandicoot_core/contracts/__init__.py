@@ -22,6 +22,7 @@ from bandicoot_core.contracts.model_tables import (
     WHITTLE_INDICES,
 )
 from bandicoot_core.contracts.registry import TABLES, tables_document
+from bandicoot_core.contracts.simulation_tables import CALL_WORTH, POLICY_SIMULATION
 from bandicoot_core.contracts.source_tables import CALLS, CAREGIVERS, SET_ASIDE, SMS_EVENTS, VACCINATIONS
 from bandicoot_core.contracts.table_contract import Column, ColumnType, TableContract, conform
 from bandicoot_core.contracts.vocabulary import (
@@ -51,6 +52,7 @@ __all__ = [
     "CALL_LIST",
     "CALL_OUTCOMES",
     "CALL_OUTCOMES_TABLE",
+    "CALL_WORTH",
     "CAREGIVERS",
     "CAREGIVER_STATES",
     "CLUSTERS",
@@ -66,6 +68,7 @@ __all__ = [
     "PASSIVE_COUNTS",
     "PASSIVE_TUPLE",
     "PENDING_CAREGIVERS",
+    "POLICY_SIMULATION",
     "PUBLISHED_CALL_LIST",
     "RESPONSIVE",
     "SET_ASIDE",

@@ -16,6 +16,7 @@ from bandicoot_core.contracts.model_tables import (
     TUPLE_INDICES,
     WHITTLE_INDICES,
 )
+from bandicoot_core.contracts.simulation_tables import CALL_WORTH, POLICY_SIMULATION
 from bandicoot_core.contracts.source_tables import CALLS, CAREGIVERS, SET_ASIDE, SMS_EVENTS, VACCINATIONS
 from bandicoot_core.contracts.table_contract import TableContract
 
@@ -41,6 +42,8 @@ TABLES: dict[str, TableContract] = {
         PUBLISHED_CALL_LIST,
         CALL_OUTCOMES_TABLE,
         COVERAGE,
+        POLICY_SIMULATION,
+        CALL_WORTH,
     )
 }
 
