@@ -35,11 +35,15 @@ class _Source:
 
 def _sources() -> dict[str, _Source]:
     from bandicoot_core.pipeline.evaluation_coverage import read_coverage_report
+    from bandicoot_core.pipeline.evaluation_simulation import read_policy_simulation
 
-    return {"coverage": _Source("coverage_report", read_coverage_report)}
+    return {
+        "coverage": _Source("coverage_report", read_coverage_report),
+        "simulation": _Source("policy_simulation", read_policy_simulation),
+    }
 
 
-REPORTS = ("coverage",)
+REPORTS = ("simulation", "coverage")
 """The reports by the names the command takes."""
 
 

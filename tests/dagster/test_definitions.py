@@ -32,6 +32,7 @@ DESIGNED = {
     "call_list": "call_list",
     "published_call_list": "call_list",
     "coverage_report": "evaluation",
+    "policy_simulation": "evaluation",
 }
 WITHOUT_TABLE = {"features_only_mapper", "model_version"}
 
