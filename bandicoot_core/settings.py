@@ -1,8 +1,9 @@
 """Every setting of Bandicoot, once: its name, type, default, bounds and what it does.
 
 `Settings` is where things are and how much may be used; `ListOptions` and `ModelOptions` are what an analyst may
-choose for a run and see in the Launchpad; `EvaluationOptions` is how much work the reports may be. All are read from environment variables (`BANDICOOT_<NAME>`), and the
-table in the README is tested against this module. Nothing here opens a connection or asks the time.
+choose for a run and see in the Launchpad; `EvaluationOptions` is how much work the reports may be. All are read from
+environment variables (`BANDICOOT_<NAME>`), and the table in the README is tested against this module. Nothing here
+opens a connection or asks the time.
 """
 
 from datetime import timedelta

@@ -137,7 +137,14 @@ def _groups(states: ibis.Table, assignments: ibis.Table) -> ibis.Table:
     return known.group_by(*columns).agg(n_caregivers=known.count()).order_by(*columns)
 
 
-def _fitted(groups: pa.Table, transitions: pa.Table, list_options: ListOptions, model_options: ModelOptions) -> Cohort:
+def _fitted(
+    groups: pa.Table,
+    transitions: pa.Table,
+    list_options: ListOptions,
+    model_options: ModelOptions,
+    *,
+    n_arms: int,
+) -> Cohort:
     """The programme in miniature; every caregiver's truth is her own posterior, clusters are what is believed."""
     counts = np.asarray(groups["n_caregivers"].to_numpy(), dtype=np.int64)
     total = int(counts.sum())
