@@ -147,6 +147,21 @@ class ModelOptions(BaseSettings):
         ge=0,
         description="Largest mean change of a caregiver's index against the champion, in responsive weeks",
     )
+    min_log_completeness: float = Field(
+        0.8,
+        ge=0,
+        le=1,
+        description=(
+            "Smallest share of the usual messages per caregiver that each of the last weeks must have for a model to "
+            "be promoted"
+        ),
+    )
+    max_loss_increase: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Largest increase of the log loss against the champion, as a share of the champion's",
+    )
     model_seed: int = Field(7, ge=0, description="Seed of clustering, mapper and posterior draws")
 
 

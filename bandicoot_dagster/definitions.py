@@ -11,7 +11,15 @@ import dagster as dg
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 from bandicoot_core.settings import Settings, load_settings  # noqa: E402
-from bandicoot_dagster.assets import call_list, coverage, engagement, model, simulation, source  # noqa: E402
+from bandicoot_dagster.assets import (  # noqa: E402
+    call_list,
+    coverage,
+    engagement,
+    evaluation,
+    model,
+    simulation,
+    source,
+)
 from bandicoot_dagster.jobs import all_jobs  # noqa: E402
 from bandicoot_dagster.progress import progress_logger  # noqa: E402
 from bandicoot_dagster.resources import build_resources  # noqa: E402
@@ -39,6 +47,7 @@ ALL_ASSETS = [
     call_list.published_call_list,
     coverage.coverage_report,
     simulation.policy_simulation,
+    evaluation.model_backtest,
 ]
 
 

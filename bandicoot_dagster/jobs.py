@@ -1,12 +1,14 @@
-"""Jobs: the nightly one, the list of the day, weekly training, and history backfill. All run in one process.
+"""Jobs: the nightly one, the list of the day, training, evaluation, and history backfill. All run in one process.
 
 A run of Dagster has one partition, and the list of day D is made from the states of D-1: so closing a day (`nightly`,
 partition D-1) and making the next one's list (`daily_list`, partition D) are two runs, the second started by a sensor.
+Evaluation follows weekly training in a run of its own, so that it can neither hold up a promotion nor undo one.
 """
 
 import dagster as dg
 
 from bandicoot_dagster.assets import call_list, engagement, model, source
+from bandicoot_dagster.assets import evaluation as evaluation_assets
 
 nightly = dg.define_asset_job(
     "nightly",
@@ -40,6 +42,13 @@ weekly_training = dg.define_asset_job(
     executor_def=dg.in_process_executor,
 )
 
+evaluation = dg.define_asset_job(
+    "evaluation",
+    selection=dg.AssetSelection.assets(evaluation_assets.model_backtest),
+    description="Judges the models of a week: how well they predict, and whether behaviour has changed.",
+    executor_def=dg.in_process_executor,
+)
+
 registry = dg.define_asset_job(
     "registry",
     selection=dg.AssetSelection.assets(source.caregivers),
@@ -54,4 +63,4 @@ source_history = dg.define_asset_job(
     executor_def=dg.in_process_executor,
 )
 
-all_jobs = [nightly, daily_list, weekly_training, registry, source_history]
+all_jobs = [nightly, daily_list, weekly_training, evaluation, registry, source_history]

@@ -1,11 +1,11 @@
-"""Sensors: the list of a day follows the night that closed the day before."""
+"""Sensors: the list of a day follows the night that closed the day before, evaluation follows weekly training."""
 
 from datetime import timedelta
 
 import dagster as dg
 
 from bandicoot_core.calendar import day_of, parse_day
-from bandicoot_dagster.jobs import daily_list, nightly
+from bandicoot_dagster.jobs import daily_list, evaluation, nightly, weekly_training
 from bandicoot_dagster.runtime import Clock
 
 _PARTITION_TAG = "dagster/partition"
@@ -34,4 +34,45 @@ def list_after_nightly(
     return dg.RunRequest(run_key=context.dagster_run.run_id, partition_key=call_date.isoformat())
 
 
-all_sensors = [list_after_nightly]
+def _evaluation_after(status: dg.DagsterRunStatus, name: str, description: str) -> dg.SensorDefinition:
+    @dg.run_status_sensor(
+        run_status=status,
+        monitored_jobs=[weekly_training],
+        request_job=evaluation,
+        name=name,
+        description=description,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=60,
+    )
+    def _sensor(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.SkipReason:
+        partition = context.dagster_run.tags.get(_PARTITION_TAG)
+        if partition is None:
+            return dg.SkipReason("the training run covered a range of weeks: evaluate those that matter by hand")
+        return dg.RunRequest(
+            run_key=context.dagster_run.run_id,
+            partition_key=partition,
+            run_config=_training_config(context.dagster_run),
+        )
+
+    return _sensor
+
+
+def _training_config(run: dg.DagsterRun) -> dict[str, object]:
+    """The options of the training run, so that the recipe that was trained is the one that is judged."""
+    resources = run.run_config.get("resources")
+    chosen = resources.get("training") if isinstance(resources, dict) else None
+    return {"resources": {"training": chosen}} if chosen else {}
+
+
+evaluation_after_training = _evaluation_after(
+    dg.DagsterRunStatus.SUCCESS,
+    "evaluation_after_training",
+    "Judges the models of a week as soon as its training has ended with a promotion.",
+)
+evaluation_after_refusal = _evaluation_after(
+    dg.DagsterRunStatus.FAILURE,
+    "evaluation_after_refusal",
+    "Judges the models of a week whose candidate was refused, too: then it matters most.",
+)
+
+all_sensors = [list_after_nightly, evaluation_after_training, evaluation_after_refusal]

@@ -5,6 +5,13 @@ elsewhere: how a table is computed (engagement, model, policy, evaluation) and w
 stand in `vocabulary`, what a contract is in `table_contract`, and each group's tables in a module of their own.
 """
 
+from bandicoot_core.contracts.backtest_tables import (
+    BACKTEST_SCOPES,
+    CALIBRATION,
+    MEMORY_TEST,
+    MODEL_BACKTEST,
+    PREDICTORS,
+)
 from bandicoot_core.contracts.coverage_tables import COVERAGE, COVERAGE_DIMENSIONS
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
 from bandicoot_core.contracts.list_tables import (
@@ -48,6 +55,8 @@ __all__ = [
     "ACTIVE",
     "ACTIVE_STATUS",
     "ACTIVE_TUPLE",
+    "BACKTEST_SCOPES",
+    "CALIBRATION",
     "CALLS",
     "CALL_LIST",
     "CALL_OUTCOMES",
@@ -64,11 +73,14 @@ __all__ = [
     "ENGAGEMENT_HISTORY",
     "EVENT_TYPES",
     "EXPERIMENT_ARMS",
+    "MEMORY_TEST",
+    "MODEL_BACKTEST",
     "PASSIVE",
     "PASSIVE_COUNTS",
     "PASSIVE_TUPLE",
     "PENDING_CAREGIVERS",
     "POLICY_SIMULATION",
+    "PREDICTORS",
     "PUBLISHED_CALL_LIST",
     "RESPONSIVE",
     "SET_ASIDE",

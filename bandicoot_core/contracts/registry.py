@@ -1,5 +1,6 @@
 """Every table contract by name, and the document that describes them all."""
 
+from bandicoot_core.contracts.backtest_tables import CALIBRATION, MEMORY_TEST, MODEL_BACKTEST
 from bandicoot_core.contracts.coverage_tables import COVERAGE
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
 from bandicoot_core.contracts.list_tables import (
@@ -44,6 +45,9 @@ TABLES: dict[str, TableContract] = {
         COVERAGE,
         POLICY_SIMULATION,
         CALL_WORTH,
+        MODEL_BACKTEST,
+        CALIBRATION,
+        MEMORY_TEST,
     )
 }
 

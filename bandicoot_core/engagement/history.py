@@ -1,6 +1,7 @@
 """Each caregiver's training window as three words of bits: opened, called and observed weeks.
 
-Here: the history of a window built from events and calls, and the history of the previous window carried forward.
+Here: the history of a window built from events and calls, the history of the previous window carried forward, and
+what was known of a window when only some of its weeks had passed.
 Not here: how words are built (words), what is counted from them (counts), and the state on a single day (states).
 
 Weeks run from Sunday 00:00 to Saturday 24:00 in Asia/Kolkata. A week is observed when the caregiver had enrolled
@@ -14,7 +15,15 @@ from datetime import date
 import ibis
 
 from bandicoot_core.contracts import ENGAGED_EVENT_TYPES
-from bandicoot_core.engagement.words import bit_or, bits, require_window, within, word_of_week, word_since
+from bandicoot_core.engagement.words import (
+    MAX_WEEKS,
+    bit_or,
+    bits,
+    require_window,
+    within,
+    word_of_week,
+    word_since,
+)
 
 
 def engagement_history(
@@ -78,6 +87,23 @@ def extend_history(
             called=fresh.called | fresh.kept_called.fill_null(0),
         )
     )
+
+
+def history_until(history: ibis.Table, *, first: int = 0, n_weeks: int) -> ibis.Table:
+    """The history as it stood when only its first `n_weeks` weeks had passed [ENGAGEMENT_HISTORY].
+
+    `history` follows ENGAGEMENT_HISTORY. Bits before `first` and from `n_weeks` on are cleared, so that a model
+    trained on the result knows the weeks first, ..., n_weeks - 1 alone. Caregivers of whom nothing was known by then
+    stay, with empty words. ValueError unless 0 <= first < n_weeks <= 62.
+    """
+    if not 0 <= first < n_weeks <= MAX_WEEKS:
+        raise ValueError(
+            f"the weeks kept are {first} to {n_weeks - 1}; expected at least one week, all between 0 and "
+            f"{MAX_WEEKS - 1}"
+        )
+    kept = bits(first, n_weeks)
+    words = ("opened_weeks", "called_weeks", "observed_weeks")
+    return history.select("caregiver_key", **{name: history[name] & kept for name in words})
 
 
 def _with_words(

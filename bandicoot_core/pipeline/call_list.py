@@ -24,7 +24,7 @@ from bandicoot_core.contracts import (
     WHITTLE_INDICES,
 )
 from bandicoot_core.errors import CheckFailedError, InvalidInputError, InvalidSettingError, NoChampionError
-from bandicoot_core.pipeline.promotion import BUNDLES
+from bandicoot_core.pipeline.bundles import BUNDLES
 from bandicoot_core.policy.budgets import check_districts
 from bandicoot_core.policy.call_list import DrawnList, ListInputs, draw_call_list
 from bandicoot_core.policy.checks import list_checks

@@ -15,6 +15,7 @@ from bandicoot_core.contracts import (
     PASSIVE_COUNTS,
     SMS_EVENTS,
 )
+from bandicoot_core.engagement.completeness import message_rates, messages_by_week
 from bandicoot_core.engagement.counts import passive_counts, responsive_share_by_week
 from bandicoot_core.engagement.history import engagement_history
 from bandicoot_core.engagement.states import caregiver_states
@@ -92,15 +93,18 @@ def materialize_engagement_history(stores: Installation, week: date, options: Mo
     days = [day.isoformat() for day in days_between(weeks[0], last_day)]
     with stores.engine() as engine, lake.reader(engine) as reader:
         registry = reader.scan(CAREGIVERS, "caregivers", [last_day.isoformat()])
+        events = reader.scan(SMS_EVENTS, "sms_events", days)
         history = engagement_history(
             # Messages stop when somebody leaves: her silence says nothing about passive behaviour.
             registry.filter(registry.status == ACTIVE_STATUS),
-            reader.scan(SMS_EVENTS, "sms_events", days),
+            events,
             reader.scan(CALLS, "calls", _covered(lake, "calls", days_between(weeks[0], last_day))),
             weeks=weeks,
         )
         table = engine.create_table("history", history, temp=True)
         shares = responsive_share_by_week(table, weeks=weeks).order_by("week_date").to_pyarrow()
+        n_sent = messages_by_week(events, table, weeks=weeks).to_pyarrow()
+        rates = message_rates(n_sent, shares["n_observed"].to_pylist())
         return lake.write(
             "engagement_history",
             week.isoformat(),
@@ -112,6 +116,7 @@ def materialize_engagement_history(stores: Installation, week: date, options: Mo
                 "n_weeks": len(weeks),
                 "first_week_date": weeks[0].isoformat(),
                 "weekly_shares": [{**row, "week_date": row["week_date"].isoformat()} for row in shares.to_pylist()],
+                "messages_per_caregiver": rates,
             },
         )
 

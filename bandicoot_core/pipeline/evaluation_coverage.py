@@ -15,7 +15,7 @@ from bandicoot_core.errors import NoChampionError
 from bandicoot_core.evaluation.coverage import coverage
 from bandicoot_core.evaluation.coverage_charts import share_called_by_group
 from bandicoot_core.evaluation.report import Report
-from bandicoot_core.pipeline.promotion import BUNDLES
+from bandicoot_core.pipeline.bundles import BUNDLES
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.manifest import Manifest

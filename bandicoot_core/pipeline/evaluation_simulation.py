@@ -30,7 +30,7 @@ from bandicoot_core.evaluation.policy_comparison import call_worth_table, simula
 from bandicoot_core.evaluation.report import Report
 from bandicoot_core.evaluation.simulation_charts import share_of_gain_by_budget, worth_of_one_more_call
 from bandicoot_core.model.indices import own_chances
-from bandicoot_core.pipeline.promotion import BUNDLES
+from bandicoot_core.pipeline.bundles import BUNDLES
 from bandicoot_core.settings import EvaluationOptions, ListOptions, ModelOptions
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.lake import Lake

@@ -17,17 +17,17 @@ from bandicoot_core.contracts import (
     WHITTLE_INDICES,
 )
 from bandicoot_core.model.versions import CANDIDATE_CHECKS, ModelBundle, bundle_digest, candidate_checks, model_version
+from bandicoot_core.pipeline.bundles import BUNDLES, load_bundle
+from bandicoot_core.pipeline.guarding import GUARDED, guard_outcomes
 from bandicoot_core.pipeline.training import MAPPER_FILE
 from bandicoot_core.settings import ModelOptions
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.manifest import Manifest
 from bandicoot_core.stores.models import ModelRecord, champion, is_held_back, promote, register_model, reject
 
-BUNDLES = "model_bundles"
-"""Asset folder of the immutable bundles in the lake; the partition is the model version."""
-
 PROMOTION_CHECKS = {
     **CANDIDATE_CHECKS,
+    **GUARDED,
     "not_older_than_champion": "The candidate's last training week is not before the champion's",
 }
 """Names of the checks between a candidate and its promotion, and what each demands."""
@@ -108,7 +108,7 @@ def decide_model_version(
         key,
         {},
         inputs={part: stores.lake.digest(part, [key]) for part in _PARTS},
-        recipe=options.model_dump(include={"max_index_shift"}),
+        recipe=options.model_dump(include={"max_index_shift", "min_log_completeness", "max_loss_increase"}),
         facts={"model_version": version, "decision": summary, "checks": checks},
     )
     return Decision(
@@ -118,22 +118,6 @@ def decide_model_version(
         outcomes=outcomes,
         summary=summary,
         manifest=manifest,
-    )
-
-
-def load_bundle(stores: Installation, version: str) -> ModelBundle:
-    """A stored bundle; MissingPartitionError when the lake has none of that version."""
-    lake = stores.lake
-    facts = lake.require(BUNDLES, version).facts
-    return ModelBundle(
-        clusters=lake.read(CLUSTERS, BUNDLES, version, "clusters"),
-        tuple_clusters=lake.read(TUPLE_CLUSTERS, BUNDLES, version, "tuple_clusters"),
-        transitions=lake.read(TRANSITION_MODELS, BUNDLES, version, "transitions"),
-        indices=lake.read(WHITTLE_INDICES, BUNDLES, version, "indices"),
-        tuple_indices=lake.read(TUPLE_INDICES, BUNDLES, version, "tuple_indices"),
-        recipe=facts["recipe"],
-        first_week=date.fromisoformat(facts["first_week"]),
-        last_week=date.fromisoformat(facts["last_week"]),
     )
 
 
@@ -169,6 +153,7 @@ def _outcomes(
             n_assigned=lake.require("cluster_assignments", key).n_rows(),
             max_index_shift=options.max_index_shift,
         ),
+        *guard_outcomes(stores, week, options, candidate=bundle, champion=champion_bundle),
         _not_older_than(current, week),
     )
 

@@ -3,7 +3,6 @@
 from datetime import date
 
 import ibis
-import numpy as np
 import pyarrow as pa
 from ibis.backends.duckdb import Backend
 
@@ -26,12 +25,11 @@ from bandicoot_core.model.assignment import (
     cluster_assignments,
     features_without_history,
 )
-from bandicoot_core.model.clusters import fit_clusters
-from bandicoot_core.model.empirical_bayes import cluster_passive_means, joint_passive_means
 from bandicoot_core.model.indices import index_table, tuple_index_table
 from bandicoot_core.model.mapper import dump_mapper, fit_mapper, load_mapper, mapper_training, predict_clusters
 from bandicoot_core.model.posterior import FloatArray
-from bandicoot_core.model.transitions import counts_by_cluster, estimate_transitions
+from bandicoot_core.model.recipe import chances_of_clusters, clusters_of, passive_means_of_clusters
+from bandicoot_core.model.transitions import counts_by_cluster
 from bandicoot_core.settings import ModelOptions
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.lake import LakeReader
@@ -44,12 +42,7 @@ def materialize_clusters(stores: Installation, week: date, options: ModelOptions
     """Write the `clusters` partition: clusters, and which cluster each distinct tuple belongs to."""
     key = week.isoformat()
     counts = stores.lake.read(PASSIVE_COUNTS, "passive_counts", key)
-    fit = fit_clusters(
-        counts,
-        n_clusters=options.n_clusters,
-        min_cluster_share=options.min_cluster_share,
-        seed=options.model_seed,
-    )
+    fit = clusters_of(counts, options)
     return stores.lake.write(
         "clusters",
         key,
@@ -112,9 +105,7 @@ def materialize_transition_models(stores: Installation, week: date, options: Mod
     with stores.engine() as engine, lake.reader(engine) as reader:
         assignments = reader.scan(CLUSTER_ASSIGNMENTS, "cluster_assignments", [key])
         counts = counts_by_cluster(_counts(reader, engine, week), assignments).to_pyarrow()
-        transitions = estimate_transitions(
-            counts, interval=options.interval, passive_means=passive_means, n_clusters=len(passive_means)
-        )
+        transitions = chances_of_clusters(counts, passive_means, options)
         return lake.write(
             "transition_models",
             key,
@@ -172,13 +163,11 @@ def _assigned_by_history(reader: LakeReader, engine: Backend, week: date, option
 def _passive_means(stores: Installation, week: date) -> FloatArray:
     """Empirical-Bayes passive chances of each cluster, from all tuples of the week and the clusters they went to."""
     lake, key = stores.lake, week.isoformat()
-    counts = lake.read(PASSIVE_COUNTS, "passive_counts", key)
-    clustered = lake.read(TUPLE_CLUSTERS, "clusters", key, "tuple_clusters").select([*PASSIVE_TUPLE, "cluster_id"])
-    with_means = counts.append_column("row", pa.array(np.arange(counts.num_rows)))
-    joined = with_means.join(clustered, list(PASSIVE_TUPLE), join_type="inner").sort_by("row")
-    means = joint_passive_means(counts)[joined["row"].to_numpy()]
-    n_clusters = lake.require("clusters", key).n_rows()
-    return cluster_passive_means(means, joined, joined["cluster_id"].to_numpy(), n_clusters)
+    return passive_means_of_clusters(
+        lake.read(PASSIVE_COUNTS, "passive_counts", key),
+        lake.read(TUPLE_CLUSTERS, "clusters", key, "tuple_clusters"),
+        lake.require("clusters", key).n_rows(),
+    )
 
 
 def _transition_facts(transitions: pa.Table) -> dict[str, int]:

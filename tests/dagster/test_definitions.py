@@ -12,7 +12,7 @@ from dagster_cloud_cli.config.models import load_dagster_cloud_yaml
 from bandicoot_core.settings import ListOptions, ModelOptions, Settings
 from bandicoot_dagster.config import CallListConfig, Training
 from bandicoot_dagster.definitions import build_definitions
-from bandicoot_dagster.sensors import list_after_nightly
+from bandicoot_dagster.sensors import all_sensors, list_after_nightly
 
 ROOT = Path(__file__).parents[2]
 DESIGNED = {
@@ -33,6 +33,7 @@ DESIGNED = {
     "published_call_list": "call_list",
     "coverage_report": "evaluation",
     "policy_simulation": "evaluation",
+    "model_backtest": "evaluation",
 }
 WITHOUT_TABLE = {"features_only_mapper", "model_version"}
 
@@ -129,6 +130,35 @@ def test_no_list_is_made_late_or_for_a_backfill() -> None:
     backfill = sensed(None, datetime(2026, 11, 18, 19, 45, tzinfo=UTC))
     assert isinstance(late, dg.SkipReason)
     assert isinstance(backfill, dg.SkipReason)
+
+
+def evaluated(sensor: str, partition: str | None, run_config: dict[str, object]) -> dg.RunRequest | dg.SkipReason:
+    with dg.DagsterInstance.ephemeral() as instance:
+        tags = {"dagster/partition": partition} if partition else {}
+        run = dg.DagsterRun(job_name="weekly_training", run_id="7c20", tags=tags, run_config=run_config)
+        event = dg.DagsterEvent("PIPELINE_SUCCESS", "weekly_training")
+        [defined] = [made for made in all_sensors if made.name == sensor]
+        return defined(dg.build_run_status_sensor_context(sensor, event, instance, run))
+
+
+@pytest.mark.parametrize("sensor", ["evaluation_after_training", "evaluation_after_refusal"])
+def test_evaluation_follows_the_training_of_a_week_with_the_options_it_had(sensor: str) -> None:
+    options = {"config": {"n_clusters": 6}}
+    request = evaluated(sensor, "2026-11-08", {"resources": {"training": options}})
+    assert isinstance(request, dg.RunRequest)
+    assert (request.partition_key, request.run_key) == ("2026-11-08", "7c20")
+    assert request.run_config == {"resources": {"training": options}}
+    without = evaluated(sensor, "2026-11-08", {})
+    assert isinstance(without, dg.RunRequest)
+    assert without.run_config == {}
+    assert isinstance(evaluated(sensor, None, {}), dg.SkipReason)
+
+
+def test_neither_a_promotion_nor_a_list_waits_for_evaluation(graph: AssetGraph) -> None:
+    assert graph.get(dg.AssetKey("model_backtest")).child_keys == set()
+    trained = definitions().resolve_job_def("weekly_training").asset_layer.selected_asset_keys
+    assert dg.AssetKey("model_version") in trained
+    assert dg.AssetKey("model_backtest") not in trained
 
 
 def test_the_launchpad_offers_every_option_with_its_bounds() -> None:

@@ -22,8 +22,9 @@ from bandicoot_core.contracts import (
     SMS_EVENTS,
     TableContract,
 )
+from bandicoot_core.engagement.completeness import messages_by_week
 from bandicoot_core.engagement.counts import passive_counts, responsive_share_by_week, transition_counts
-from bandicoot_core.engagement.history import engagement_history, extend_history
+from bandicoot_core.engagement.history import engagement_history, extend_history, history_until
 from bandicoot_core.engagement.states import caregiver_states
 
 DAY = date(2026, 10, 31)
@@ -39,6 +40,8 @@ EXPECTED_TYPES = {
     "responsive_share_by_week": pa.schema(
         [("week_date", pa.date32()), ("n_observed", pa.int64()), ("n_responsive", pa.int64())]
     ),
+    "history_until": ENGAGEMENT_HISTORY.arrow_schema(),
+    "messages_by_week": pa.schema([("n_sent", pa.int64()), ("week", pa.int16())]),
 }
 
 
@@ -59,6 +62,8 @@ def expressions(n_weeks: int) -> dict[str, ibis.Table]:
         "transition_counts": transition_counts(history),
         "passive_counts": passive_counts(history),
         "responsive_share_by_week": responsive_share_by_week(history, weeks=weeks),
+        "history_until": history_until(history, first=1, n_weeks=n_weeks - 1),
+        "messages_by_week": messages_by_week(named(SMS_EVENTS), history, weeks=weeks),
     }
 
 

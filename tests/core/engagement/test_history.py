@@ -4,7 +4,7 @@ import pytest
 
 from bandicoot_core.calendar import start_of_day, weeks_ending_with
 from bandicoot_core.contracts import ENGAGEMENT_HISTORY
-from bandicoot_core.engagement.history import engagement_history, extend_history
+from bandicoot_core.engagement.history import engagement_history, extend_history, history_until
 
 LONG_AGO = "2026-01-01 00:00"
 WEEKS = [date(2026, 12, 20), date(2026, 12, 27), date(2027, 1, 3)]  # the year ends within the second
@@ -208,3 +208,23 @@ def test_a_history_is_not_carried_to_the_same_an_earlier_or_a_shorter_window(pro
             previous_weeks=WEEKS,
             weeks=weeks,
         )
+
+
+def test_a_history_cut_to_some_weeks_knows_nothing_of_the_others(programme):
+    history = programme.history((1, 0b101, 0b010, 0b111), (2, 0b100, 0b100, 0b100), (3, 0b011, 0b001, 0b011))
+    assert words(programme, history_until(history, n_weeks=2)) == [
+        (1, "001", "010", "011"),
+        (2, "000", "000", "000"),
+        (3, "011", "001", "011"),
+    ]
+    assert words(programme, history_until(history, first=1, n_weeks=3)) == [
+        (1, "100", "010", "110"),
+        (2, "100", "100", "100"),
+        (3, "010", "000", "010"),
+    ]
+
+
+@pytest.mark.parametrize(("first", "n_weeks"), [(0, 0), (2, 2), (-1, 2), (0, 63)])
+def test_a_cut_without_weeks_or_outside_the_words_is_refused(programme, first, n_weeks):
+    with pytest.raises(ValueError, match="expected at least one week"):
+        history_until(programme.history(), first=first, n_weeks=n_weeks)

@@ -1,0 +1,35 @@
+"""Where model bundles are kept in the lake, and reading one back.
+
+A bundle is written once, by `promotion`, under its version; what it is made of belongs to model.bundle.
+"""
+
+from datetime import date
+
+from bandicoot_core.contracts import (
+    CLUSTERS,
+    TRANSITION_MODELS,
+    TUPLE_CLUSTERS,
+    TUPLE_INDICES,
+    WHITTLE_INDICES,
+)
+from bandicoot_core.model.bundle import ModelBundle
+from bandicoot_core.stores.installation import Installation
+
+BUNDLES = "model_bundles"
+"""Asset folder of the immutable bundles in the lake; the partition is the model version."""
+
+
+def load_bundle(stores: Installation, version: str) -> ModelBundle:
+    """A stored bundle; MissingPartitionError when the lake has none of that version."""
+    lake = stores.lake
+    facts = lake.require(BUNDLES, version).facts
+    return ModelBundle(
+        clusters=lake.read(CLUSTERS, BUNDLES, version, "clusters"),
+        tuple_clusters=lake.read(TUPLE_CLUSTERS, BUNDLES, version, "tuple_clusters"),
+        transitions=lake.read(TRANSITION_MODELS, BUNDLES, version, "transitions"),
+        indices=lake.read(WHITTLE_INDICES, BUNDLES, version, "indices"),
+        tuple_indices=lake.read(TUPLE_INDICES, BUNDLES, version, "tuple_indices"),
+        recipe=facts["recipe"],
+        first_week=date.fromisoformat(facts["first_week"]),
+        last_week=date.fromisoformat(facts["last_week"]),
+    )

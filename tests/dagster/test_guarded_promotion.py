@@ -1,0 +1,180 @@
+"""Broken candidates through the real pipeline: refused with a reason, the champion stays, the list still goes out."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from bandicoot_core.calendar import days_between, last_closed_week, last_day_of_week, weeks_ending_with
+from bandicoot_core.contracts import (
+    CALIBRATION,
+    CAREGIVERS,
+    ENGAGEMENT_HISTORY,
+    MODEL_BACKTEST,
+    SMS_EVENTS,
+    TRANSITION_MODELS,
+    TUPLE_CLUSTERS,
+    TableContract,
+)
+from bandicoot_core.errors import RejectedModelError
+from bandicoot_core.model.recipe import train_recipe
+from bandicoot_core.pipeline.promotion import Decision, decide_model_version
+from bandicoot_core.stores.lake import Lake
+from bandicoot_core.stores.models import ModelRecord, champion, list_models
+from tests.dagster.conftest import CALL_DATE, Programme
+
+WEEK = last_closed_week(CALL_DATE)
+KEY = WEEK.isoformat()
+
+
+def current(programme: Programme) -> ModelRecord:
+    with programme.installation.published() as connection:
+        found = champion(connection)
+    assert found is not None
+    return found
+
+
+@contextmanager
+def replaced(lake: Lake, contract: TableContract, asset: str, partition: str, rows: pa.Table) -> Iterator[None]:
+    """A partition with other rows for a while; facts, recipe and other tables of its manifest stay."""
+    manifest, original = lake.require(asset, partition), lake.read(contract, asset, partition)
+    kept: dict[str, Any] = {name: getattr(manifest, name) for name in ("inputs", "recipe", "facts")}
+    lake.write(asset, partition, {"data": (contract, rows)}, **kept)
+    try:
+        yield
+    finally:
+        lake.write(asset, partition, {"data": (contract, original)}, **kept)
+
+
+def decide(programme: Programme) -> Decision:
+    return decide_model_version(
+        programme.installation, WEEK, programme.model_options, run_id="test", decided_at=programme.clock()
+    )
+
+
+def with_values(table: pa.Table, column: str, values: list[object]) -> pa.Table:
+    position = table.column_names.index(column)
+    return table.set_column(position, table.schema.field(column), pa.array(values, table.schema.field(column).type))
+
+
+def with_states_swapped(table: pa.Table) -> pa.Table:
+    return with_values(table, "state", ["U" if state == "R" else "R" for state in table["state"].to_pylist()])
+
+
+def with_chances_swapped(table: pa.Table) -> pa.Table:
+    """P(next = R) of U and R exchanged; the counts behind them stay where they are."""
+    for name in ("p_next_r", "p_low", "p_high"):
+        by_cell = {
+            (row["cluster_id"], row["action"], row["state"]): row[name]
+            for row in table.select(["cluster_id", "action", "state", name]).to_pylist()
+        }
+        other = {"U": "R", "R": "U"}
+        cells = table.select(["cluster_id", "action", "state"]).to_pylist()
+        swapped = [by_cell[cell["cluster_id"], cell["action"], other[cell["state"]]] for cell in cells]
+        table = with_values(table, name, swapped)
+    return table
+
+
+def without_calls_in_cluster_0(table: pa.Table) -> pa.Table:
+    is_hit = pc.and_(pc.equal(table["cluster_id"], 0), pc.equal(table["action"], "active")).to_pylist()
+    for name in ("n_to_r", "n_to_u"):
+        values = zip(is_hit, table[name].to_pylist(), strict=True)
+        table = with_values(table, name, [0 if hit else n for hit, n in values])
+    return table
+
+
+def with_a_nan(table: pa.Table) -> pa.Table:
+    return with_values(table, "p_next_r", [float("nan"), *table["p_next_r"].to_pylist()[1:]])
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (with_states_swapped, "states_not_swapped: without calls "),
+        (with_chances_swapped, "predicts_last_weeks: caregivers at the nearest centroid: log loss "),
+        (without_calls_in_cluster_0, "clusters_have_active_data: 1 clusters were never called in the training window"),
+        (with_a_nan, "probabilities_valid: 1 chances are not numbers between 0 and 1"),
+        (with_a_nan, "predicts_last_weeks: .*the log loss of the candidate is nan"),
+    ],
+)
+def test_a_broken_candidate_is_rejected_with_a_reason_and_the_champion_stays(
+    programme: Programme, fault: Callable[[pa.Table], pa.Table], reason: str
+) -> None:
+    before, lake = current(programme), programme.installation.lake
+    broken = fault(lake.read(TRANSITION_MODELS, "transition_models", KEY))
+    with replaced(lake, TRANSITION_MODELS, "transition_models", KEY, broken):
+        decision = decide(programme)
+    assert not decision.is_promoted
+    assert decision.summary.startswith("rejected: ")
+    assert pc.match_substring_regex(pa.array([decision.summary]), reason).to_pylist() == [True], decision.summary
+    assert current(programme) == before
+    with programme.installation.published() as connection:
+        [noted] = [model.note for model in list_models(connection) if model.model_version == decision.version]
+    assert noted is not None
+    assert noted in decision.summary
+    assert decide(programme).version == before.model_version
+
+
+def test_training_on_a_week_with_half_its_logs_missing_is_refused_and_the_champion_makes_the_list(
+    programme: Programme,
+) -> None:
+    before, published, lake = current(programme), programme.published(), programme.installation.lake
+    days = [day.isoformat() for day in days_between(WEEK, last_day_of_week(WEEK))]
+    whole = {day: (lake.require("sms_events", day), lake.read(SMS_EVENTS, "sms_events", day)) for day in days}
+    random = np.random.default_rng(4)
+    try:
+        for day, (manifest, rows) in whole.items():
+            half = rows.filter(pa.array(random.random(rows.num_rows) < 0.5))
+            lake.write("sms_events", day, {"data": (SMS_EVENTS, half)}, inputs=manifest.inputs, facts=manifest.facts)
+        with pytest.raises(RejectedModelError, match=rf"logs_complete.*in the week of {WEEK}.*the usual") as refused:
+            programme.catch_up()
+        assert f"the list was made with the champion {before.model_version}" in str(refused.value)
+        assert current(programme) == before
+        assert {row[6] for row in programme.published()} == {before.model_version}
+    finally:
+        for day, (manifest, rows) in whole.items():
+            lake.write("sms_events", day, {"data": (SMS_EVENTS, rows)}, inputs=manifest.inputs, facts=manifest.facts)
+    programme.catch_up()
+    assert current(programme).model_version == before.model_version
+    assert programme.published() == published
+
+
+def test_the_recipe_in_one_piece_gives_the_tables_of_the_pipeline(programme: Programme) -> None:
+    stores, lake = programme.installation, programme.installation.lake
+    with stores.engine() as engine, lake.reader(engine) as reader:
+        trained = train_recipe(
+            reader.scan(ENGAGEMENT_HISTORY, "engagement_history", [KEY]),
+            programme.model_options,
+            caregivers=reader.scan(CAREGIVERS, "caregivers", [last_day_of_week(WEEK).isoformat()]),
+        )
+        n_assigned = trained.assignments.count().to_pyarrow().as_py()
+    assert trained.fit.tuple_clusters.equals(lake.read(TUPLE_CLUSTERS, "clusters", KEY, "tuple_clusters"))
+    assert trained.transitions.equals(lake.read(TRANSITION_MODELS, "transition_models", KEY))
+    assert n_assigned == lake.require("cluster_assignments", KEY).n_rows()
+
+
+def test_the_evaluation_of_a_week_is_written_with_its_pictures_and_its_check(programme: Programme) -> None:
+    config = {"resources": {"training": {"config": programme.model_options.model_dump()}}}
+    result = programme.run("evaluation", KEY, config)
+    assert result.success
+    lake = programme.installation.lake
+    scores = lake.read(MODEL_BACKTEST, "model_backtest", KEY)
+    assert set(scores["origin_week"].to_pylist()) == set(weeks_ending_with(WEEK - timedelta(weeks=1), 5))
+    assert lake.read(CALIBRATION, "model_backtest", KEY, "calibration").num_rows > 10
+    overall = scores.filter((pc.field("scope") == "all") & (pc.field("horizon") == 1))
+    loss = {
+        name: overall.filter(pc.field("predictor") == name)["log_loss"].to_numpy().mean()
+        for name in ("model", "persistence", "population_rate")
+    }
+    assert loss["model"] < loss["persistence"] < loss["population_rate"]
+    [materialization] = result.asset_materializations_for_node("model_backtest")
+    for name in ("calibration", "losses", "newest_week"):
+        assert str(materialization.metadata[name].value).startswith("![")
+    assert "wo states are enough" in str(materialization.metadata["lag_test"].value)
+    [evaluation] = result.get_asset_check_evaluations()
+    assert (evaluation.check_name, evaluation.blocking) == ("loss_within_band", False)
