@@ -12,10 +12,10 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 from bandicoot_core.settings import Settings, load_settings  # noqa: E402
 from bandicoot_dagster.assets import (  # noqa: E402
+    backtest,
     call_list,
     coverage,
     engagement,
-    evaluation,
     model,
     simulation,
     source,
@@ -47,7 +47,7 @@ ALL_ASSETS = [
     call_list.published_call_list,
     coverage.coverage_report,
     simulation.policy_simulation,
-    evaluation.model_backtest,
+    backtest.model_backtest,
 ]
 
 
