@@ -65,7 +65,6 @@ def evaluate(name: str, week: str | None, again: bool, json_file: Path | None, p
     if again or installation.lake.manifest(source.asset, sunday.isoformat()) is None:
         _make(installation, source.asset, sunday)
     report = source.read(installation.lake, sunday)
-    click.echo(_as_text(report))
     if json_file is not None:
         json_file.write_text(json.dumps(_as_plain(report), indent=1, allow_nan=False) + "\n", encoding="utf-8")
         click.echo(f"written to {json_file}", err=True)
@@ -76,6 +75,7 @@ def evaluate(name: str, week: str | None, again: bool, json_file: Path | None, p
         for heading, png in report.pictures.items():
             (pictures / picture_file_name(heading)).write_bytes(png)
         click.echo(f"{len(report.pictures)} pictures written to {pictures}", err=True)
+    click.echo(_as_text(report))
 
 
 def _make(installation: "Installation", asset: str, week: date) -> None:
