@@ -1,8 +1,9 @@
 """Every setting of Bandicoot, once: its name, type, default, bounds and what it does.
 
 `Settings` is where things are and how much may be used; `ListOptions` and `ModelOptions` are what an analyst may
-choose for a run and see in the Launchpad. All are read from environment variables (`BANDICOOT_<NAME>`), and the
-table in the README is tested against this module. Nothing here opens a connection or asks the time.
+choose for a run and see in the Launchpad; `EvaluationOptions` is how much work the reports may be. All are read from
+environment variables (`BANDICOOT_<NAME>`), and the table in the README is tested against this module. Nothing here
+opens a connection or asks the time.
 """
 
 from datetime import timedelta
@@ -164,6 +165,19 @@ class ModelOptions(BaseSettings):
     model_seed: int = Field(7, ge=0, description="Seed of clustering, mapper and posterior draws")
 
 
+class EvaluationOptions(BaseSettings):
+    """How much work the reports may be."""
+
+    model_config = _ENVIRONMENT
+
+    simulated_caregivers: int = Field(
+        4000, ge=50, le=100_000, description="Caregivers in the miniature of the programme that policies are tried on"
+    )
+    simulated_cohorts: int = Field(
+        10, ge=2, le=1000, description="Public cohorts that policies are tried on; of field-sized ones half as many"
+    )
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Settings from the environment; InvalidSettingError names each variable at fault and its bounds."""
     try:
@@ -188,6 +202,14 @@ def load_model_options(**overrides: Any) -> ModelOptions:
         raise InvalidSettingError(describe_invalid(error)) from error
 
 
+def load_evaluation_options(**overrides: Any) -> EvaluationOptions:
+    """Evaluation options from the environment and the overrides; InvalidSettingError names what is out of bounds."""
+    try:
+        return EvaluationOptions(**overrides)
+    except ValidationError as error:
+        raise InvalidSettingError(describe_invalid(error)) from error
+
+
 def describe_invalid(error: ValidationError) -> str:
     """One line for each invalid setting: its name and variable, the value found, and what was expected."""
     lines = []
@@ -208,7 +230,7 @@ def _is_secret(name: str) -> bool:
 def settings_table() -> str:
     """Every setting as a Markdown table: variable, default, bounds and what it does."""
     lines = ["| variable | default | what it does |", "| --- | --- | --- |"]
-    for model in (Settings, ListOptions, ModelOptions):
+    for model in (Settings, ListOptions, ModelOptions, EvaluationOptions):
         for name, field in model.model_fields.items():
             default = field.get_default(call_default_factory=True)
             shown = "" if default in (None, (), {}) else f"`{default}`"

@@ -1,4 +1,4 @@
-"""The command line: `bandicoot run | ui | call-list | demo | stop`.
+"""The command line: `bandicoot run | ui | call-list | model | evaluate | demo | stop`.
 
 Each command is a few lines over the stores and the pipeline. Results go to standard output, progress and errors to
 standard error; the exit codes are those of `EXIT_CODES` and fit for cron.
@@ -23,6 +23,9 @@ from bandicoot_core.errors import (
     UnreachableError,
 )
 from bandicoot_core.settings import Settings, load_list_options, load_model_options, load_settings
+from bandicoot_dagster.cli_evaluate import evaluate
+from bandicoot_dagster.cli_model import model
+from bandicoot_dagster.opening import open_installation
 from bandicoot_dagster.runtime import system_clock
 
 if TYPE_CHECKING:
@@ -56,6 +59,10 @@ def main() -> None:
     """Decides every night whom a health worker's call would help most."""
 
 
+main.add_command(model)
+main.add_command(evaluate)
+
+
 @main.command()
 @click.option("--as-of", metavar="DATE", help="Make the list of this day (YYYY-MM-DD); default: today in India.")
 def run(as_of: str | None) -> None:
@@ -65,7 +72,7 @@ def run(as_of: str | None) -> None:
     list_options, model_options = load_list_options(), load_model_options()
     call_date = parse_day(as_of, name="--as-of") if as_of else day_of(now)
     refuse_future_day(call_date, now=now, name="--as-of")
-    installation = _open(settings)
+    installation = open_installation(settings)
     if installation.is_source_embedded:
         _continue_demo(installation, settings, call_date)
 
@@ -86,10 +93,20 @@ def run(as_of: str | None) -> None:
 @click.option("--date", "day", metavar="DATE", help="Day of the list (YYYY-MM-DD); default: the newest published.")
 @click.option("--district", help="Only caregivers of this district.")
 @click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the list to a file.")
-def call_list(day: str | None, district: str | None, csv_file: Path | None) -> None:
+@click.option("--again", is_flag=True, help="Make the list of --date again from what was kept, and compare.")
+@click.option("--model", "version", help="With --again: rank by this model instead of the one it was made with.")
+def call_list(day: str | None, district: str | None, csv_file: Path | None, again: bool, version: str | None) -> None:
     """Print the published call list of a day."""
-    installation = _open(load_settings())
-    _print_list(installation, parse_day(day, name="--date") if day else None, district, csv_file)
+    if again and day is None:
+        raise click.UsageError("--again needs the --date of the list to make again")
+    if version and not again:
+        raise click.UsageError("--model goes with --again")
+    installation = open_installation(load_settings())
+    call_date = parse_day(day, name="--date") if day else None
+    if again and call_date is not None:
+        _print_list_again(installation, call_date, version, district, csv_file)
+    else:
+        _print_list(installation, call_date, district, csv_file)
 
 
 @main.command()
@@ -102,7 +119,7 @@ def demo(n_caregivers: int | None, seed: int | None, as_of: str | None) -> None:
     settings = load_settings()
     day = parse_day(as_of, name="--as-of") if as_of else day_of(now)
     refuse_future_day(day, now=now, name="--as-of")
-    installation = _open(settings)
+    installation = open_installation(settings)
     if not installation.is_source_embedded:
         raise InvalidInputError(
             "the demo programme fills only the embedded server; unset BANDICOOT_DATABASE_URL and BANDICOOT_SOURCE_URL"
@@ -121,7 +138,7 @@ def demo(n_caregivers: int | None, seed: int | None, as_of: str | None) -> None:
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535), help="Port to serve on.")
 def ui(host: str, port: int) -> None:
     """Serve Dagster's UI and run its daemon on the same storage, until interrupted."""
-    installation = _open(load_settings())
+    installation = open_installation(load_settings())
 
     from bandicoot_dagster.serve import serve_ui
 
@@ -135,15 +152,6 @@ def stop() -> None:
 
     was_running = embedded.stop(load_settings().home)
     click.echo("the embedded server has stopped" if was_running else "the embedded server was not running")
-
-
-def _open(settings: Settings) -> "Installation":
-    """The installation, its server reachable and its published schema up to date."""
-    from bandicoot_core.stores.installation import Installation
-
-    installation = Installation(settings)
-    installation.prepare()
-    return installation
 
 
 def _continue_demo(installation: "Installation", settings: Settings, call_date: date) -> None:
@@ -212,6 +220,29 @@ def _print_list(
         click.echo(f"{table.num_rows} rows written to {csv_file}")
         return
     click.echo(render_list(table))
+
+
+def _print_list_again(
+    installation: "Installation", call_date: date, version: str | None, district: str | None, csv_file: Path | None
+) -> None:
+    from bandicoot_core.pipeline.call_list import make_call_list_again
+    from bandicoot_dagster.printed_list import render_list, write_csv
+
+    made = make_call_list_again(installation, call_date, model_version=version)
+    table = made.with_ids
+    if district is not None:
+        table = table.filter([name == district for name in table["district"].to_pylist()])
+    if csv_file is not None:
+        write_csv(table, csv_file)
+    else:
+        click.echo(render_list(table))
+    if made.is_identical is False:
+        raise CheckFailedError(
+            f"the list of {call_date} made again with model {made.model_version} differs from the one that was made "
+            "then; the software has changed since"
+        )
+    same = "the list that was made then, value by value" if made.is_identical else "not the list that was made then"
+    _say(f"made again with model {made.model_version}: {same}")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ Evaluation follows weekly training in a run of its own, so that it can neither h
 
 import dagster as dg
 
-from bandicoot_dagster.assets import call_list, engagement, model, source
-from bandicoot_dagster.assets import evaluation as evaluation_assets
+from bandicoot_dagster.assets import backtest, call_list, coverage, engagement, model, simulation, source
 
 nightly = dg.define_asset_job(
     "nightly",
@@ -44,8 +43,11 @@ weekly_training = dg.define_asset_job(
 
 evaluation = dg.define_asset_job(
     "evaluation",
-    selection=dg.AssetSelection.assets(evaluation_assets.model_backtest),
-    description="Judges the models of a week: how well they predict, and whether behaviour has changed.",
+    selection=dg.AssetSelection.assets(backtest.model_backtest, simulation.policy_simulation, coverage.coverage_report),
+    description=(
+        "Judges a week: how well its models predict, whether behaviour has changed, what policies would reach, and "
+        "whom the calls reached."
+    ),
     executor_def=dg.in_process_executor,
 )
 

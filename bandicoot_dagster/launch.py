@@ -19,21 +19,29 @@ def execute_step(
     step: Step,
     *,
     run_config: Mapping[str, Any] | None = None,
+    only_asset: str | None = None,
 ) -> dg.ExecuteInProcessResult:
-    """Run one step to its end in this process.
+    """Run one step to its end in this process: all assets of its job, or only one of them.
 
     Raises the BandicootError that stopped it, CheckFailedError with every blocking check that refused it, or
     RuntimeError for a failure that nobody foresaw.
     """
     job = definitions.resolve_job_def(step.job)
     config = {"loggers": {"progress": {}}, **(run_config or {})}
+    selection = [dg.AssetKey(only_asset)] if only_asset else None
     if step.first_partition == step.last_partition:
         result = job.execute_in_process(
-            run_config=config, instance=instance, raise_on_error=False, partition_key=step.first_partition
+            run_config=config,
+            instance=instance,
+            raise_on_error=False,
+            partition_key=step.first_partition,
+            asset_selection=selection,
         )
     else:
         tags = {_RANGE_START: step.first_partition, _RANGE_END: step.last_partition}
-        result = job.execute_in_process(run_config=config, instance=instance, raise_on_error=False, tags=tags)
+        result = job.execute_in_process(
+            run_config=config, instance=instance, raise_on_error=False, tags=tags, asset_selection=selection
+        )
     if not result.success:
         raise _why_it_failed(result, step)
     return result

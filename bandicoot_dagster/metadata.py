@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from bandicoot_core.checks import CheckOutcome
 from bandicoot_core.contracts import TableContract
+from bandicoot_core.evaluation.report import Report
 from bandicoot_core.stores.manifest import SET_ASIDE_TABLE, Manifest
 
 _PREVIEW_ROWS = 10
@@ -67,6 +68,18 @@ def preview(table: pa.Table, columns: Sequence[str] | None = None, n_rows: int =
     return dg.MetadataValue.md(header + rows)
 
 
+def report_metadata(report: Report) -> dict[str, Any]:
+    """A report's sentences, pictures and tables under their headings, whole."""
+    metadata: dict[str, Any] = {}
+    if report.sentences:
+        metadata["summary"] = dg.MetadataValue.md("\n\n".join(report.sentences))
+    for heading, png in report.pictures.items():
+        metadata[_name(heading)] = picture(png, heading)
+    for heading, table in report.tables.items():
+        metadata[f"table_of_{_name(heading)}"] = preview(table, n_rows=table.num_rows)
+    return metadata
+
+
 def check_results(outcomes: Sequence[CheckOutcome], asset: str) -> list[dg.AssetCheckResult]:
     """Check outcomes as Dagster shows them; a failed blocking one stops what is downstream."""
     return [
@@ -84,6 +97,10 @@ def check_results(outcomes: Sequence[CheckOutcome], asset: str) -> list[dg.Asset
 
 def _plain(facts: Mapping[str, int | float | str]) -> dict[str, Any]:
     return dict(facts)
+
+
+def _name(heading: str) -> str:
+    return "_".join("".join(character if character.isalnum() else " " for character in heading.lower()).split())
 
 
 def _cell(value: object) -> str:

@@ -12,8 +12,14 @@ from bandicoot_core.contracts.backtest_tables import (
     MODEL_BACKTEST,
     PREDICTORS,
 )
+from bandicoot_core.contracts.coverage_tables import COVERAGE, COVERAGE_DIMENSIONS
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
-from bandicoot_core.contracts.list_tables import CALL_LIST, CALL_OUTCOMES_TABLE, PUBLISHED_CALL_LIST
+from bandicoot_core.contracts.list_tables import (
+    CALL_LIST,
+    CALL_OUTCOMES_TABLE,
+    PENDING_CAREGIVERS,
+    PUBLISHED_CALL_LIST,
+)
 from bandicoot_core.contracts.model_tables import (
     CLUSTER_ASSIGNMENTS,
     CLUSTERS,
@@ -23,6 +29,7 @@ from bandicoot_core.contracts.model_tables import (
     WHITTLE_INDICES,
 )
 from bandicoot_core.contracts.registry import TABLES, tables_document
+from bandicoot_core.contracts.simulation_tables import CALL_WORTH, POLICY_SIMULATION
 from bandicoot_core.contracts.source_tables import CALLS, CAREGIVERS, SET_ASIDE, SMS_EVENTS, VACCINATIONS
 from bandicoot_core.contracts.table_contract import Column, ColumnType, TableContract, conform
 from bandicoot_core.contracts.vocabulary import (
@@ -54,11 +61,14 @@ __all__ = [
     "CALL_LIST",
     "CALL_OUTCOMES",
     "CALL_OUTCOMES_TABLE",
+    "CALL_WORTH",
     "CAREGIVERS",
     "CAREGIVER_STATES",
     "CLUSTERS",
     "CLUSTER_ASSIGNMENTS",
     "CONTROL_ARM",
+    "COVERAGE",
+    "COVERAGE_DIMENSIONS",
     "ENGAGED_EVENT_TYPES",
     "ENGAGEMENT_HISTORY",
     "EVENT_TYPES",
@@ -68,6 +78,8 @@ __all__ = [
     "PASSIVE",
     "PASSIVE_COUNTS",
     "PASSIVE_TUPLE",
+    "PENDING_CAREGIVERS",
+    "POLICY_SIMULATION",
     "PREDICTORS",
     "PUBLISHED_CALL_LIST",
     "RESPONSIVE",

@@ -73,3 +73,11 @@ CALL_OUTCOMES_TABLE = TableContract(
     key=("call_id",),
     sort_by=("call_id",),
 )
+
+PENDING_CAREGIVERS = TableContract(
+    "pending_caregivers",
+    "Caregivers who were on an earlier list and still waited for a call when the list of a day was made",
+    (CAREGIVER_KEY_COLUMN,),
+    key=("caregiver_key",),
+    sort_by=("caregiver_key",),
+)

@@ -1,8 +1,14 @@
 """Every table contract by name, and the document that describes them all."""
 
 from bandicoot_core.contracts.backtest_tables import CALIBRATION, MEMORY_TEST, MODEL_BACKTEST
+from bandicoot_core.contracts.coverage_tables import COVERAGE
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
-from bandicoot_core.contracts.list_tables import CALL_LIST, CALL_OUTCOMES_TABLE, PUBLISHED_CALL_LIST
+from bandicoot_core.contracts.list_tables import (
+    CALL_LIST,
+    CALL_OUTCOMES_TABLE,
+    PENDING_CAREGIVERS,
+    PUBLISHED_CALL_LIST,
+)
 from bandicoot_core.contracts.model_tables import (
     CLUSTER_ASSIGNMENTS,
     CLUSTERS,
@@ -11,6 +17,7 @@ from bandicoot_core.contracts.model_tables import (
     TUPLE_INDICES,
     WHITTLE_INDICES,
 )
+from bandicoot_core.contracts.simulation_tables import CALL_WORTH, POLICY_SIMULATION
 from bandicoot_core.contracts.source_tables import CALLS, CAREGIVERS, SET_ASIDE, SMS_EVENTS, VACCINATIONS
 from bandicoot_core.contracts.table_contract import TableContract
 
@@ -32,8 +39,12 @@ TABLES: dict[str, TableContract] = {
         WHITTLE_INDICES,
         TUPLE_INDICES,
         CALL_LIST,
+        PENDING_CAREGIVERS,
         PUBLISHED_CALL_LIST,
         CALL_OUTCOMES_TABLE,
+        COVERAGE,
+        POLICY_SIMULATION,
+        CALL_WORTH,
         MODEL_BACKTEST,
         CALIBRATION,
         MEMORY_TEST,

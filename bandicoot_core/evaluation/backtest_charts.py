@@ -75,7 +75,7 @@ def losses_by_origin(scores: pa.Table, *, horizon: int = 1) -> bytes:
         axes.legend(loc="lower left", ncols=2, fontsize=8)
 
     ahead = "the next week" if horizon == 1 else f"{horizon} weeks ahead"
-    return draw_picture(f"Loss of predictions for {ahead} (lower is better)", draw)
+    return draw_picture(f"Loss of predictions for {ahead} (lower is better)", draw, height=3.9)
 
 
 def loss_in_band(found: OneStepLosses, band: Band | None) -> bytes:

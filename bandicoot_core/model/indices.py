@@ -9,7 +9,7 @@ import pyarrow as pa
 from scipy.special import expit, logit
 
 from bandicoot_core.contracts import PASSIVE_TUPLE, STATES, TUPLE_INDICES, WHITTLE_INDICES, conform
-from bandicoot_core.model.posterior import own_passive_means
+from bandicoot_core.model.posterior import FloatArray, own_passive_means
 from bandicoot_core.model.transitions import LAPLACE_PRIOR, cell_arrays, transition_arrays
 from bandicoot_core.model.whittle import two_state_indices
 
@@ -122,17 +122,8 @@ def tuple_index_table(combos: pa.Table, transitions: pa.Table, *, prior_weight: 
     ValueError
         When a row's cluster is not in `transitions`, or a number is out of bounds.
     """
-    p_passive, p_active = transition_arrays(transitions)
+    own_passive, own_active = own_chances(combos, transitions, prior_weight=prior_weight)
     cluster_ids = np.asarray(combos["cluster_id"].to_numpy(), dtype=np.int64)
-    unknown = np.setdiff1d(cluster_ids, np.arange(len(p_passive)))
-    if len(unknown):
-        raise ValueError(
-            f"combos.cluster_id: {unknown.tolist()} are not among the clusters 0 to {len(p_passive) - 1} of "
-            "transition_models; both must come from the same training run"
-        )
-    own_passive = own_passive_means(combos, prior_means=p_passive[cluster_ids], prior_weight=prior_weight)
-    lift = logit(p_active) - logit(p_passive)
-    own_active = expit(logit(own_passive) + lift[cluster_ids])
     own_index = two_state_indices(own_passive, own_active, discount=discount)
     columns = {name: np.repeat(combos[name].to_numpy(), len(STATES)) for name in PASSIVE_TUPLE}
     return conform(
@@ -146,3 +137,22 @@ def tuple_index_table(combos: pa.Table, transitions: pa.Table, *, prior_weight: 
         ),
         TUPLE_INDICES,
     )
+
+
+def own_chances(combos: pa.Table, transitions: pa.Table, *, prior_weight: float) -> tuple[FloatArray, FloatArray]:
+    """A caregiver's own P(next = R | state), passive and active, by the formulas of tuple_index_table.
+
+    Two arrays of shape (n_rows of combos, 2), states [U, R]; parameters and errors as there.
+    """
+    p_passive, p_active = transition_arrays(transitions)
+    cluster_ids = np.asarray(combos["cluster_id"].to_numpy(), dtype=np.int64)
+    unknown = np.setdiff1d(cluster_ids, np.arange(len(p_passive)))
+    if len(unknown):
+        raise ValueError(
+            f"combos.cluster_id: {unknown.tolist()} are not among the clusters 0 to {len(p_passive) - 1} of "
+            "transition_models; both must come from the same training run"
+        )
+    own_passive = own_passive_means(combos, prior_means=p_passive[cluster_ids], prior_weight=prior_weight)
+    lift = logit(p_active) - logit(p_passive)
+    own_active = expit(logit(own_passive) + lift[cluster_ids])
+    return own_passive, own_active

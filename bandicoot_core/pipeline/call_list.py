@@ -1,4 +1,8 @@
-"""The call list of a day: made from states and champion, checked, and published in one transaction."""
+"""The call list of a day: made from states and champion, checked, published in one transaction, and made again.
+
+A list partition keeps what its making depended on and the lake does not hold elsewhere: the options, and who waited
+for a call. With the states' partition and the immutable bundle of the model that is all it takes to make it again.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +11,6 @@ from typing import Any
 
 import ibis
 import pyarrow as pa
-from ibis.backends.duckdb import Backend
 
 from bandicoot_core.checks import CheckOutcome, blocking_failures
 from bandicoot_core.contracts import (
@@ -16,21 +19,25 @@ from bandicoot_core.contracts import (
     CAREGIVERS,
     CLUSTER_ASSIGNMENTS,
     CONTROL_ARM,
+    PENDING_CAREGIVERS,
     TUPLE_INDICES,
     WHITTLE_INDICES,
 )
-from bandicoot_core.errors import CheckFailedError, InvalidSettingError, NoChampionError
+from bandicoot_core.errors import CheckFailedError, InvalidInputError, InvalidSettingError, NoChampionError
 from bandicoot_core.pipeline.bundles import BUNDLES
 from bandicoot_core.policy.budgets import check_districts
 from bandicoot_core.policy.call_list import DrawnList, ListInputs, draw_call_list
 from bandicoot_core.policy.checks import list_checks
-from bandicoot_core.settings import ListOptions
+from bandicoot_core.settings import ListOptions, load_list_options
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.keys import caregiver_ids_for
 from bandicoot_core.stores.lake import LakeReader
 from bandicoot_core.stores.manifest import Manifest
 from bandicoot_core.stores.models import ModelRecord, champion
 from bandicoot_core.stores.published import pending_keys, publish_call_list
+
+_PENDING = "pending"
+"""Table of a list partition: who waited for a call when the list was made."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,19 @@ class MadeList:
     drawn: DrawnList
     outcomes: tuple[CheckOutcome, ...]
     manifest: Manifest
+
+
+@dataclass(frozen=True)
+class MadeAgain:
+    """A past list made again."""
+
+    call_list: pa.Table
+    """CALL_LIST."""
+    with_ids: pa.Table
+    """The same rows in the same order, with caregiver_id in the place of caregiver_key."""
+    model_version: str
+    is_identical: bool | None
+    """Whether it is the list that was made then, value by value; None when another model was asked for."""
 
 
 def materialize_call_list(
@@ -63,14 +83,14 @@ def materialize_call_list(
                 "no model has been promoted yet; run the job weekly_training for the last closed week first"
             )
         pending = pending_keys(connection, call_date=call_date, pending_days=options.pending_days)
-        inputs = _inputs(reader, engine, as_of_day, model, pending, options)
+        lookback_days = stores.settings.lookback_days
         drawn = draw_call_list(
-            inputs,
+            _inputs(reader, as_of_day, model.model_version, pending, options),
             lambda keys: caregiver_ids_for(connection, keys),
             call_date=call_date,
             options=options,
             model_version=model.model_version,
-            lookback_days=stores.settings.lookback_days,
+            lookback_days=lookback_days,
         )
         outcomes = list_checks(
             drawn.call_list,
@@ -83,12 +103,47 @@ def materialize_call_list(
         manifest = stores.lake.write(
             "call_list",
             call_date.isoformat(),
-            {"data": (CALL_LIST, drawn.call_list)},
+            {"data": (CALL_LIST, drawn.call_list), _PENDING: (PENDING_CAREGIVERS, pending)},
             inputs=reader.inputs,
-            recipe={**options.model_dump(mode="json"), "as_of_date": as_of_day.isoformat()},
+            recipe={
+                **options.model_dump(mode="json"),
+                "as_of_date": as_of_day.isoformat(),
+                "lookback_days": lookback_days,
+            },
             facts=_facts(drawn, outcomes, model, options),
         )
     return MadeList(drawn, outcomes, manifest)
+
+
+def make_call_list_again(stores: Installation, call_date: date, *, model_version: str | None = None) -> MadeAgain:
+    """The list of a past day from what the lake kept of it; nothing is written.
+
+    `model_version` ranks by another model than the one the list was made with. MissingPartitionError when the list,
+    its states or the model's bundle are absent; InvalidInputError when the states are no longer those the list was
+    made from, and which they were.
+    """
+    lake, key = stores.lake, call_date.isoformat()
+    manifest = lake.require("call_list", key)
+    options, as_of_day, lookback_days = _recorded_options(manifest, stores)
+    made_with = str(manifest.facts["model_version"])
+    version = model_version or made_with
+    pending = lake.read(PENDING_CAREGIVERS, "call_list", key, _PENDING)
+    with stores.published() as connection, stores.engine() as engine, lake.reader(engine) as reader:
+        inputs = _inputs(reader, as_of_day, version, pending, options)
+        _require_unchanged(manifest, "caregiver_states", as_of_day.isoformat(), reader)
+        if version == made_with:
+            _require_unchanged(manifest, BUNDLES, version, reader)
+        drawn = draw_call_list(
+            inputs,
+            lambda keys: caregiver_ids_for(connection, keys),
+            call_date=call_date,
+            options=options,
+            model_version=version,
+            lookback_days=lookback_days,
+        )
+        ids = caregiver_ids_for(connection, drawn.call_list["caregiver_key"])
+    is_identical = drawn.call_list.equals(lake.read(CALL_LIST, "call_list", key)) if version == made_with else None
+    return MadeAgain(drawn.call_list, _with_ids(drawn.call_list, ids), version, is_identical)
 
 
 def materialize_published_call_list(
@@ -123,10 +178,7 @@ def materialize_published_call_list(
         )
 
 
-def _inputs(
-    reader: LakeReader, engine: Backend, as_of_day: date, model: ModelRecord, pending: pa.Table, options: ListOptions
-) -> ListInputs:
-    version = model.model_version
+def _inputs(reader: LakeReader, as_of_day: date, version: str, pending: pa.Table, options: ListOptions) -> ListInputs:
     states = reader.scan(CAREGIVER_STATES, "caregiver_states", [as_of_day.isoformat()])
     if options.only_districts:
         known = states.select("district").distinct().to_pyarrow()["district"].drop_null().to_pylist()
@@ -139,6 +191,24 @@ def _inputs(
         indices=reader.scan(WHITTLE_INDICES, BUNDLES, [version], "indices"),
         tuple_indices=reader.scan(TUPLE_INDICES, BUNDLES, [version], "tuple_indices"),
     )
+
+
+def _recorded_options(manifest: Manifest, stores: Installation) -> tuple[ListOptions, date, int]:
+    """Options, as-of day and lookback a list was made with; an option it did not know yet has its default."""
+    recipe = dict(manifest.recipe)
+    as_of_day = date.fromisoformat(recipe.pop("as_of_date"))
+    lookback_days = int(recipe.pop("lookback_days", stores.settings.lookback_days))
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in ListOptions.model_fields.items()}
+    return load_list_options(**{**defaults, **recipe}), as_of_day, lookback_days
+
+
+def _require_unchanged(manifest: Manifest, asset: str, partition: str, reader: LakeReader) -> None:
+    if manifest.inputs.get(asset) != reader.inputs[asset]:
+        raise InvalidInputError(
+            f"{asset}/{partition} has changed since the list of {manifest.partition} was made from it; the published "
+            "list stands, but it cannot be made again from what is there now: materialize call_list for "
+            f"{manifest.partition} to make it from the new content"
+        )
 
 
 def _control_keys(reader: LakeReader, as_of_day: date, call_list: pa.Table) -> pa.ChunkedArray:

@@ -24,7 +24,7 @@ from bandicoot_core.pipeline.training import MAPPER_FILE
 from bandicoot_core.settings import ModelOptions
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.manifest import Manifest
-from bandicoot_core.stores.models import ModelRecord, champion, promote, register_model, reject
+from bandicoot_core.stores.models import ModelRecord, champion, is_held_back, promote, register_model, reject
 
 PROMOTION_CHECKS = {
     **CANDIDATE_CHECKS,
@@ -56,7 +56,8 @@ def decide_model_version(
 
     The bundle is in the lake and the candidate in bandicoot.model_versions before anything is decided (unless its
     tables break the contracts there, which rejects it); promotion is one transaction. A version that is the champion
-    already stays so. MissingPartitionError names the asset to materialize when the week's model is incomplete.
+    already stays so, and one that was rolled back is left to a person. MissingPartitionError names the asset to
+    materialize when the week's model is incomplete.
     """
     key = week.isoformat()
     with stores.published() as connection:
@@ -66,14 +67,19 @@ def decide_model_version(
         outcomes = _outcomes(stores, week, bundle, current, options)
         manifest = _keep(stores, week, version, bundle, outcomes)
         checks = {
-            outcome.name: {"is_passed": bool(outcome.is_passed), "found": outcome.description} for outcome in outcomes
+            outcome.name: {
+                "is_passed": bool(outcome.is_passed),
+                "is_blocking": outcome.is_blocking,
+                "found": outcome.description,
+            }
+            for outcome in outcomes
         }
+        registered = current
         is_champion_already = current is not None and current.model_version == version
         failures = blocking_failures(outcomes)
-        is_registered = False
         if not is_champion_already:
             try:
-                register_model(
+                registered = register_model(
                     connection,
                     version,
                     training_week=week,
@@ -84,19 +90,24 @@ def decide_model_version(
                     run_id=run_id,
                     created_at=decided_at,
                 )
-                is_registered = True
             except InvalidInputError:
                 # A candidate too broken for the registry's contracts is rejected all the same: its bundle and the
                 # verdict are in the lake. Of a candidate that passed its checks this must not happen.
                 if not failures:
                     raise
+                registered = None
         if failures:
             why = "; ".join(f"{failure.name}: {failure.description}" for failure in failures)
             summary = f"rejected: {why}"
-            if is_registered:
+            if registered is not None and not is_champion_already:
                 reject(connection, version, note=why)
         elif is_champion_already:
             summary = "unchanged: this content is the champion already"
+        elif registered is not None and is_held_back(registered):
+            summary = (
+                f"not promoted: this content was champion and was taken back ({registered.note}); "
+                f"`bandicoot model promote {version}` brings it back"
+            )
         else:
             promote(connection, version, promoted_at=decided_at, run_id=run_id)
             summary = f"promoted in place of {current.model_version}" if current else "promoted as the first champion"
@@ -111,7 +122,7 @@ def decide_model_version(
     )
     return Decision(
         version=version,
-        is_promoted=not failures,
+        is_promoted=after is not None and after.model_version == version,
         champion_version=after.model_version if after else None,
         outcomes=outcomes,
         summary=summary,

@@ -153,6 +153,48 @@ def reject(connection: psycopg.Connection, version: str, *, note: str) -> ModelR
         return _require(connection, version)
 
 
+def roll_back(
+    connection: psycopg.Connection, *, note: str, rolled_back_at: datetime, run_id: str
+) -> tuple[ModelRecord, ModelRecord]:
+    """Bring back the champion before the current one, in one transaction; returns the new and the replaced champion.
+
+    The one before is the retired model that was promoted last and never rolled back itself. The replaced one is
+    retired with `note`, which keeps it from being promoted again by itself (see is_held_back). Raises
+    InvalidInputError when there is no champion, or none before it.
+    """
+    moment = require_instant(rolled_back_at, "rolled_back_at")
+    if not note:
+        raise InvalidInputError("note is empty; say why the champion is rolled back")
+    with whole_transaction(connection, "rolling back the champion"):
+        lock(connection, Lock.MODELS)
+        current = champion(connection)
+        if current is None:
+            raise InvalidInputError("no model has been promoted yet; there is nothing to roll back")
+        earlier = [model for model in list_models(connection) if model.status == RETIRED and not is_held_back(model)]
+        if not earlier:
+            raise InvalidInputError(
+                f"model {current.model_version} has no champion before it to go back to; promote another version, or "
+                "train one"
+            )
+        previous = max(earlier, key=lambda model: (model.promoted_at, model.model_version))
+        connection.execute(
+            "UPDATE bandicoot.model_versions SET status = %s, note = %s WHERE model_version = %s",
+            (RETIRED, note, current.model_version),
+        )
+        connection.execute(_PROMOTE, (CHAMPION, moment, run_id, previous.model_version))
+        return _require(connection, previous.model_version), _require(connection, current.model_version)
+
+
+def is_held_back(model: ModelRecord) -> bool:
+    """Whether a model was champion and was taken back for a reason: only a person promotes it again."""
+    return model.status == RETIRED and model.note is not None
+
+
+def find_model(connection: psycopg.Connection, version: str) -> ModelRecord:
+    """A registered model; InvalidInputError names the newest version when there is none of that name."""
+    return _require(connection, version)
+
+
 def champion(connection: psycopg.Connection) -> ModelRecord | None:
     """The model that ranks the lists; None before the first promotion."""
     with connection.cursor(row_factory=class_row(ModelRecord)) as cursor:

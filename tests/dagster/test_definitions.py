@@ -31,6 +31,8 @@ DESIGNED = {
     "model_version": "model",
     "call_list": "call_list",
     "published_call_list": "call_list",
+    "coverage_report": "evaluation",
+    "policy_simulation": "evaluation",
     "model_backtest": "evaluation",
 }
 WITHOUT_TABLE = {"features_only_mapper", "model_version"}

@@ -14,8 +14,10 @@ from bandicoot_core.calendar import days_between, last_closed_week, last_day_of_
 from bandicoot_core.contracts import (
     CALIBRATION,
     CAREGIVERS,
+    COVERAGE,
     ENGAGEMENT_HISTORY,
     MODEL_BACKTEST,
+    POLICY_SIMULATION,
     SMS_EVENTS,
     TRANSITION_MODELS,
     TUPLE_CLUSTERS,
@@ -199,8 +201,20 @@ def test_the_evaluation_of_a_week_is_written_with_its_pictures_and_its_check(pro
     }
     assert loss["model"] < loss["persistence"] < loss["population_rate"]
     [materialization] = result.asset_materializations_for_node("model_backtest")
-    for name in ("calibration", "losses", "newest_week"):
+    for name in ("calibration", "loss_by_origin", "loss_of_the_newest_week"):
         assert str(materialization.metadata[name].value).startswith("![")
     assert "wo states are enough" in str(materialization.metadata["lag_test"].value)
     [evaluation] = result.get_asset_check_evaluations()
     assert (evaluation.check_name, evaluation.blocking) == ("loss_within_band", False)
+
+    simulation = lake.read(POLICY_SIMULATION, "policy_simulation", KEY)
+    assert set(simulation["cohort"].to_pylist()) == {"fitted", "public", "field"}
+    [materialization] = result.asset_materializations_for_node("policy_simulation")
+    for name in ("share_of_gain_fitted", "share_of_gain_public", "share_of_gain_field", "worth_of_one_more_call"):
+        assert str(materialization.metadata[name].value).startswith("![")
+
+    covered = lake.read(COVERAGE, "coverage_report", KEY)
+    calls = covered.filter(pc.field("dimension") == "district")["n_calls"].to_numpy().sum()
+    assert calls == covered.filter(pc.field("dimension") == "all")["n_calls"][0].as_py() > 50
+    [materialization] = result.asset_materializations_for_node("coverage_report")
+    assert str(materialization.metadata["whom_the_calls_reached"].value).startswith("![")

@@ -5,18 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from bandicoot_core.contracts import CALL_LIST, CONTROL_ARM, PUBLISHED_CALL_LIST
+from bandicoot_core.contracts import CALL_LIST, CAREGIVER_STATES, CONTROL_ARM, PUBLISHED_CALL_LIST
 from bandicoot_core.errors import (
     CheckFailedError,
     CorruptPartitionError,
+    InvalidInputError,
     InvalidSettingError,
     RejectedModelError,
     UnreachableError,
 )
+from bandicoot_core.pipeline.call_list import make_call_list_again
 from bandicoot_core.settings import Settings, load_model_options
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.models import champion, list_models
-from tests.dagster.conftest import CALL_DATE, Programme
+from bandicoot_core.stores.models import champion, list_models, roll_back
+from tests.dagster.conftest import CALL_DATE, NOON, Programme
 
 
 def test_the_current_list_is_published_with_the_columns_its_readers_rely_on(programme: Programme) -> None:
@@ -164,6 +166,77 @@ def test_training_again_on_the_same_data_gives_the_same_version(programme: Progr
     assert result.success
     with programme.installation.published() as connection:
         assert champion(connection) == before
+
+
+def test_a_champion_that_was_rolled_back_is_not_promoted_again_by_training(programme: Programme) -> None:
+    with programme.installation.published() as connection:
+        first = champion(connection)
+        assert first is not None
+    trained = programme.model_options
+    other = load_model_options(**{**trained.model_dump(), "discount": 0.98})
+    config = {"resources": {"training": {"config": other.model_dump()}}}
+    assert programme.run("weekly_training", first.training_week.isoformat(), config).success
+    with programme.installation.published() as connection:
+        second = champion(connection)
+        assert second is not None
+        assert second.model_version != first.model_version
+        roll_back(connection, note="a trial", rolled_back_at=NOON, run_id="by hand")
+    result = programme.run("weekly_training", first.training_week.isoformat(), config)
+    assert result.success
+    (materialized,) = result.asset_materializations_for_node("model_version")
+    assert "not promoted" in str(materialized.metadata["decision"].value)
+    with programme.installation.published() as connection:
+        after = champion(connection)
+        assert after is not None
+        assert after.model_version == first.model_version
+    programme.catch_up()
+
+
+def test_a_past_list_is_made_again_from_its_date_and_model_version_value_by_value(programme: Programme) -> None:
+    day = CALL_DATE - timedelta(days=1)
+    programme.catch_up(day, budget=300)
+    programme.catch_up(budget=17, exploration_share=0.2)
+    published = programme.published()
+    with programme.installation.published() as connection:
+        # Outcomes of the day before that arrive later must not change who waited for a call then.
+        connection.execute(
+            """
+            INSERT INTO bandicoot.call_outcomes
+            SELECT 'late-' || caregiver_id, caregiver_id, call_date, call_date + interval '1 hour', 'busy', 'test'
+            FROM bandicoot.call_list WHERE call_date = %s
+            """,
+            (day,),
+        )
+        made = make_call_list_again(programme.installation, CALL_DATE)
+        connection.execute("DELETE FROM bandicoot.call_outcomes WHERE recorded_by = 'test'")
+    assert made.is_identical
+    rows = made.with_ids.select(
+        ["rank", "caregiver_id", "state", "whittle_index", "reason", "propensity", "model_version"]
+    ).to_pylist()
+    assert [tuple(row.values()) for row in rows] == published
+    assert len(rows) == 17
+    programme.catch_up()
+
+
+def test_a_list_made_again_with_another_model_says_that_it_is_another(programme: Programme) -> None:
+    with programme.installation.published() as connection:
+        current = champion(connection)
+        assert current is not None
+        others = [model for model in list_models(connection) if model.model_version != current.model_version]
+    made = make_call_list_again(programme.installation, CALL_DATE, model_version=others[0].model_version)
+    assert made.is_identical is None
+    assert set(made.call_list["model_version"].to_pylist()) == {others[0].model_version}
+
+
+def test_a_list_whose_states_changed_is_not_made_again(programme: Programme) -> None:
+    lake, day = programme.installation.lake, (CALL_DATE - timedelta(days=1)).isoformat()
+    kept = lake.read(CAREGIVER_STATES, "caregiver_states", day)
+    manifest = lake.require("caregiver_states", day)
+    lake.write("caregiver_states", day, {"data": (CAREGIVER_STATES, kept.slice(1))}, facts=manifest.facts)
+    with pytest.raises(InvalidInputError, match=f"caregiver_states/{day} has changed"):
+        make_call_list_again(programme.installation, CALL_DATE)
+    programme.catch_up()
+    assert make_call_list_again(programme.installation, CALL_DATE).is_identical
 
 
 def test_a_future_day_is_refused(programme: Programme) -> None:

@@ -91,6 +91,38 @@ def test_an_unknown_district_is_refused_and_the_known_ones_are_named(demo_home: 
     assert done.stdout == ""
 
 
+def test_models_are_listed_and_shown_and_a_rollback_without_a_champion_before_is_refused(
+    demo_home: DemoHome, published_url: str
+) -> None:
+    ((version, week),) = select(
+        published_url, "SELECT model_version, training_week::text FROM bandicoot.model_versions"
+    )
+    listed = demo_home.bandicoot("model", "list")
+    assert listed.returncode == 0
+    assert re.search(rf"{version} +{week} +champion +\d{{4}}-", listed.stdout)
+    shown = demo_home.bandicoot("model", "show", version)
+    assert shown.returncode == 0
+    assert "passed  states_not_swapped" in shown.stdout
+    assert "discount = 0.99" in shown.stdout
+    assert re.search(r"^0 +[\d,]+ +U +0\.\d{3}", shown.stdout, re.MULTILINE)
+    again = demo_home.bandicoot("model", "promote", version)
+    assert (again.returncode, version in again.stdout) == (0, True)
+    back = demo_home.bandicoot("model", "rollback", "--why", "a trial")
+    assert back.returncode == 3
+    assert f"{version} has no champion before it" in back.stderr
+    unknown = demo_home.bandicoot("model", "show", "2026-01-04-00000000")
+    assert (unknown.returncode, version in unknown.stderr) == (3, True)
+
+
+def test_the_list_of_a_day_is_made_again_and_found_identical(
+    demo_home: DemoHome, published_rows: list[TupleRow]
+) -> None:
+    done = demo_home.bandicoot("call-list", "--date", CALL_DATE, "--again")
+    assert done.returncode == 0, done.stderr
+    assert printed(done.stdout) == published_rows
+    assert "the list that was made then, value by value" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables", "code", "named"),
     [
@@ -99,6 +131,8 @@ def test_an_unknown_district_is_refused_and_the_known_ones_are_named(demo_home: 
         (("run", "--as-of", CALL_DATE), {"BANDICOOT_BUDGET": "-1"}, 3, "BANDICOOT_BUDGET"),
         (("call-list", "--date", "2026-01-01"), {}, 6, "2026-01-01"),
         (("call-list", "--colour"), {}, 2, "--colour"),
+        (("call-list", "--again"), {}, 2, "--date"),
+        (("call-list", "--date", CALL_DATE, "--model", "m"), {}, 2, "--again"),
     ],
 )
 def test_what_cannot_be_done_has_an_exit_code_and_is_named_in_one_message(

@@ -16,12 +16,15 @@ from bandicoot_core.stores.connections import connect
 from bandicoot_core.stores.models import (
     ModelRecord,
     champion,
+    find_model,
+    is_held_back,
     list_models,
     promote,
     read_clusters,
     read_indices,
     register_model,
     reject,
+    roll_back,
 )
 
 WEEK = date(2026, 11, 15)
@@ -251,3 +254,52 @@ def test_an_impossible_model_is_refused_whole(
         register(published, **changes)
     assert list_models(published) == []
     assert published.execute("SELECT count(*) FROM bandicoot.clusters").fetchone() == (0,)
+
+
+def take_back(connection: psycopg.Connection, *, hours: int) -> tuple[str, str]:
+    now, before = roll_back(
+        connection, note="calls went to the wrong families", rolled_back_at=NIGHT + timedelta(hours=hours), run_id="x"
+    )
+    return now.model_version, before.model_version
+
+
+def test_a_rollback_brings_back_the_champion_before_and_holds_the_other_one_back(
+    published: psycopg.Connection,
+) -> None:
+    for hours, version in enumerate(("m-1", "m-2", "m-3"), start=1):
+        register(published, version)
+        advance(published, version, hours=hours)
+    assert take_back(published, hours=5) == ("m-2", "m-3")
+    assert statuses(published) == {"m-1": "retired", "m-2": "champion", "m-3": "retired"}
+    held_back = find_model(published, "m-3")
+    assert is_held_back(held_back)
+    assert held_back.note == "calls went to the wrong families"
+    now = find_model(published, "m-2")
+    assert (now.promoted_at, now.promotion_run_id) == (NIGHT + timedelta(hours=5), "x")
+    assert not is_held_back(find_model(published, "m-1"))
+
+
+def test_a_second_rollback_goes_further_back_and_not_to_what_was_rolled_back(published: psycopg.Connection) -> None:
+    for hours, version in enumerate(("m-1", "m-2", "m-3"), start=1):
+        register(published, version)
+        advance(published, version, hours=hours)
+    take_back(published, hours=5)
+    assert take_back(published, hours=6) == ("m-1", "m-2")
+    with pytest.raises(InvalidInputError, match="m-1 has no champion before it"):
+        take_back(published, hours=7)
+    assert statuses(published)["m-1"] == "champion"
+
+
+def test_a_model_that_was_rolled_back_is_free_again_once_a_person_promotes_it(published: psycopg.Connection) -> None:
+    for hours, version in enumerate(("m-1", "m-2"), start=1):
+        register(published, version)
+        advance(published, version, hours=hours)
+    take_back(published, hours=5)
+    assert not is_held_back(advance(published, "m-2", hours=6))
+    assert take_back(published, hours=7) == ("m-1", "m-2")
+
+
+def test_a_rollback_without_champion_is_refused(published: psycopg.Connection) -> None:
+    register(published)
+    with pytest.raises(InvalidInputError, match="no model has been promoted"):
+        take_back(published, hours=1)
