@@ -45,5 +45,9 @@ class RejectedModelError(CheckFailedError):
     """A candidate model was refused; lists go on being made with the champion."""
 
 
+class TrainingFailedError(BandicootError):
+    """A training ended without a candidate; lists go on being made with the champion."""
+
+
 class UnreachableError(BandicootError):
     """A server does not answer; the same run may succeed later."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
 
-from bandicoot_core.errors import CheckFailedError, RejectedModelError
+from bandicoot_core.errors import BandicootError, CheckFailedError, RejectedModelError, TrainingFailedError
 from bandicoot_core.settings import ListOptions, ModelOptions
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.models import champion
@@ -27,8 +27,9 @@ def catch_up(
 ) -> None:
     """Run every stale step up to the published list of `call_date`.
 
-    A candidate model that its checks refuse does not stop the list: the champion makes it, and the refusal is raised
-    as RejectedModelError after publication. Without a champion it is raised at once.
+    A training that fails does not stop the list: the champion makes it, and the failure is raised after publication,
+    as RejectedModelError when the candidate's checks refused it, else as TrainingFailedError. Without a champion it is
+    raised at once.
     """
     with installation.published() as connection:
         current = champion(connection)
@@ -40,21 +41,27 @@ def catch_up(
         champion_week=current.training_week if current else None,
     )
     definitions = build_definitions(installation.settings, clock)
-    refused: RejectedModelError | None = None
+    training_failure: BandicootError | None = None
     with open_instance(installation) as instance:
         for step in steps:
             say(f"{step.job}: {_span(step)} ({step.why})")
             started = time.monotonic()
             try:
                 execute_step(definitions, instance, step, run_config=_run_config(step, list_options, model_options))
-            except CheckFailedError as error:
+            except Exception as error:
                 if step.job != "weekly_training" or current is None:
                     raise
-                refused = RejectedModelError(f"{error}\nthe list was made with the champion {current.model_version}")
-                say(f"  refused; the list is made with the champion {current.model_version}")
+                training_failure = _as_refusal(error, current.model_version)
+                say(f"  no new model; the list is made with the champion {current.model_version}")
             say(f"  done in {time.monotonic() - started:.1f} s")
-    if refused is not None:
-        raise refused
+    if training_failure is not None:
+        raise training_failure
+
+
+def _as_refusal(error: Exception, champion_version: str) -> BandicootError:
+    """What is raised after the list went out, with the model that made it."""
+    kind = RejectedModelError if isinstance(error, CheckFailedError) else TrainingFailedError
+    return kind(f"{error}\nthe list was made with the champion {champion_version}")
 
 
 def _span(step: Step) -> str:

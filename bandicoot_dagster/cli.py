@@ -20,6 +20,7 @@ from bandicoot_core.errors import (
     MissingPartitionError,
     NoChampionError,
     RejectedModelError,
+    TrainingFailedError,
     UnreachableError,
 )
 from bandicoot_core.settings import Settings, load_list_options, load_model_options, load_settings
@@ -37,6 +38,7 @@ EXIT_CODES: dict[type[BandicootError], int] = {
     UnreachableError: 5,
     MissingPartitionError: 6,
     NoChampionError: 6,
+    TrainingFailedError: 7,
 }
 """0 is success, 1 a fault nobody foresaw, 2 a wrong command line."""
 
@@ -78,15 +80,15 @@ def run(as_of: str | None) -> None:
 
     from bandicoot_dagster.catch_up import catch_up
 
-    refused: CheckFailedError | None = None
+    without_new_model: BandicootError | None = None
     try:
         catch_up(installation, call_date, list_options=list_options, model_options=model_options, say=_say)
-    except RejectedModelError as error:
-        refused = error
+    except (RejectedModelError, TrainingFailedError) as error:
+        without_new_model = error
     _print_list(installation, call_date, None)
     _say_where(installation)
-    if refused is not None:
-        raise refused
+    if without_new_model is not None:
+        raise without_new_model
 
 
 @main.command("call-list")

@@ -25,9 +25,10 @@ from bandicoot_core.contracts import (
     WHITTLE_INDICES,
     TableContract,
 )
-from bandicoot_core.errors import RejectedModelError
+from bandicoot_core.errors import RejectedModelError, TrainingFailedError
 from bandicoot_core.model.recipe import train_recipe
 from bandicoot_core.pipeline.promotion import Decision, decide_model_version
+from bandicoot_core.settings import load_model_options
 from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.models import ModelRecord, champion, list_models
 from tests.dagster.conftest import CALL_DATE, Programme
@@ -169,6 +170,26 @@ def test_training_on_a_week_with_half_its_logs_missing_is_refused_and_the_champi
             lake.write("sms_events", day, {"data": (SMS_EVENTS, rows)}, inputs=manifest.inputs, facts=manifest.facts)
     programme.catch_up()
     assert current(programme).model_version == before.model_version
+    assert programme.published() == published
+
+
+def test_a_training_that_fails_outright_does_not_hold_up_the_list(programme: Programme) -> None:
+    before, published = current(programme), programme.published()
+    trained = programme.model_options
+    # A window longer than the lake makes the model stale; without a passive week anywhere there is nothing to cluster.
+    programme.model_options = load_model_options(**{**trained.model_dump(), "training_weeks": 11})
+    lake = programme.installation.lake
+    day = last_day_of_week(WEEK).isoformat()
+    manifest, rows = lake.require("caregivers", day), lake.read(CAREGIVERS, "caregivers", day)
+    try:
+        lake.write("caregivers", day, {"data": (CAREGIVERS, rows.slice(0, 0))}, facts=manifest.facts)
+        with pytest.raises(TrainingFailedError, match=f"the list was made with the champion {before.model_version}"):
+            programme.catch_up()
+    finally:
+        programme.model_options = trained
+        lake.write("caregivers", day, {"data": (CAREGIVERS, rows)}, recipe=manifest.recipe, facts=manifest.facts)
+    assert current(programme) == before
+    programme.catch_up()
     assert programme.published() == published
 
 
