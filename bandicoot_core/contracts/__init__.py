@@ -6,9 +6,12 @@ stand in `vocabulary`, what a contract is in `table_contract`, and each group's 
 """
 
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
+from bandicoot_core.contracts.estimation_tables import ESTIMATION
 from bandicoot_core.contracts.list_tables import CALL_LIST, CALL_OUTCOMES_TABLE, PUBLISHED_CALL_LIST
 from bandicoot_core.contracts.model_tables import (
+    BEHAVIOURAL_TYPES,
     CLUSTER_ASSIGNMENTS,
+    CLUSTER_TYPES,
     CLUSTERS,
     TRANSITION_MODELS,
     TUPLE_CLUSTERS,
@@ -23,6 +26,9 @@ from bandicoot_core.contracts.vocabulary import (
     ACTIVE,
     ACTIVE_STATUS,
     ACTIVE_TUPLE,
+    ASSIGNMENT_METHODS,
+    BY_FEATURES,
+    BY_HISTORY,
     CALL_OUTCOMES,
     CONTROL_ARM,
     ENGAGED_EVENT_TYPES,
@@ -41,6 +47,10 @@ __all__ = [
     "ACTIVE",
     "ACTIVE_STATUS",
     "ACTIVE_TUPLE",
+    "ASSIGNMENT_METHODS",
+    "BEHAVIOURAL_TYPES",
+    "BY_FEATURES",
+    "BY_HISTORY",
     "CALLS",
     "CALL_LIST",
     "CALL_OUTCOMES",
@@ -49,9 +59,11 @@ __all__ = [
     "CAREGIVER_STATES",
     "CLUSTERS",
     "CLUSTER_ASSIGNMENTS",
+    "CLUSTER_TYPES",
     "CONTROL_ARM",
     "ENGAGED_EVENT_TYPES",
     "ENGAGEMENT_HISTORY",
+    "ESTIMATION",
     "EVENT_TYPES",
     "EXPERIMENT_ARMS",
     "PASSIVE",

@@ -1,9 +1,12 @@
 """Every table contract by name, and the document that describes them all."""
 
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
+from bandicoot_core.contracts.estimation_tables import ESTIMATION
 from bandicoot_core.contracts.list_tables import CALL_LIST, CALL_OUTCOMES_TABLE, PUBLISHED_CALL_LIST
 from bandicoot_core.contracts.model_tables import (
+    BEHAVIOURAL_TYPES,
     CLUSTER_ASSIGNMENTS,
+    CLUSTER_TYPES,
     CLUSTERS,
     TRANSITION_MODELS,
     TUPLE_CLUSTERS,
@@ -30,9 +33,12 @@ TABLES: dict[str, TableContract] = {
         TRANSITION_MODELS,
         WHITTLE_INDICES,
         TUPLE_INDICES,
+        BEHAVIOURAL_TYPES,
+        CLUSTER_TYPES,
         CALL_LIST,
         PUBLISHED_CALL_LIST,
         CALL_OUTCOMES_TABLE,
+        ESTIMATION,
     )
 }
 

@@ -22,6 +22,10 @@ import ibis
 from bandicoot_core.contracts import ACTIVE_TUPLE, PASSIVE_TUPLE
 from bandicoot_core.engagement.words import bit_count, require_window
 
+RECENT_PASSIVE_TUPLE = tuple(f"recent_{name[2:]}" for name in PASSIVE_TUPLE)
+RECENT_ACTIVE_TUPLE = tuple(f"recent_{name[2:]}" for name in ACTIVE_TUPLE)
+"""The same transitions with recent weeks weighing more."""
+
 
 def transition_counts(history: ibis.Table) -> ibis.Table:
     """caregiver_key and her 8 counts, PASSIVE_TUPLE then ACTIVE_TUPLE, int16, in weeks; one row per row of history.
