@@ -22,7 +22,7 @@ from bandicoot_core.engagement.counts import passive_counts, transition_counts
 from bandicoot_core.engagement.words import bits
 from bandicoot_core.evaluation.simulated_programmes import SimulatedProgramme, random_types, simulate_programme
 from bandicoot_core.model.assignment import assigned_by_history
-from bandicoot_core.model.behavioural_types import means_under_posteriors
+from bandicoot_core.model.behavioural_types import IntArray, means_under_posteriors
 from bandicoot_core.model.chances import FittedChances, fit_chances, member_tuples
 from bandicoot_core.model.clusters import fit_clusters
 from bandicoot_core.model.estimators import ESTIMATORS, Estimator
@@ -178,8 +178,8 @@ def _measured(
     tie = np.random.default_rng([seed, 1]).random(len(worth))
     n_listed = max(1, round(_LISTED_SHARE * len(worth)))
 
-    def listed(score: FloatArray) -> FloatArray:
-        return np.lexsort((tie, -score))[:n_listed]
+    def listed(score: FloatArray) -> IntArray:
+        return np.lexsort((tie, -score))[:n_listed].astype(np.int64)
 
     own = means_under_posteriors(fitted.types, programme.tuples, fitted.types.indices(discount=discount).T)
     by_cluster, by_own = listed(index[cell]), listed(own[programme.row, programme.state])
@@ -228,5 +228,5 @@ def _active_by_cluster(tuples: pa.Table, n_clusters: int) -> FloatArray:
     """Active transitions by cluster, state [U, R] and target [R, U]: (n_clusters, 2, 2)."""
     labels = np.asarray(tuples["cluster_id"].to_numpy(), dtype=np.int64)
     n = np.asarray(tuples["n_caregivers"].to_numpy(), dtype=np.float64)
-    sums = [np.bincount(labels, n * tuples[name].to_numpy(), n_clusters) for name in ACTIVE_TUPLE]
+    sums = [np.bincount(labels, n * tuples[name].to_numpy(), n_clusters).astype(np.float64) for name in ACTIVE_TUPLE]
     return np.stack(sums, axis=-1).reshape(n_clusters, 2, 2)[:, ::-1]

@@ -138,6 +138,10 @@ class Evidence:
         """Rows with equal active counts stand together, those without calls first."""
         self.n_quiet = int((active.sum(axis=1) == 0).sum())
 
+    def caregivers_by_tuple(self) -> FloatArray:
+        """Caregivers of each row of `likelihood`."""
+        return np.bincount(self.which, self.n_caregivers, len(self.likelihood)).astype(np.float64)
+
     def chunks(self, p_active: FloatArray, *, start: int = 0) -> Iterator[tuple[IntArray, FloatArray]]:
         """Rows and their likelihood under each type, (n_chunk, n_types), of the rows from `start` on in their order."""
         logarithms = np.concatenate([np.log(p_active), np.log1p(-p_active)])

@@ -15,7 +15,14 @@ from threadpoolctl import threadpool_limits
 from bandicoot_core.contracts import ACTIVE_TUPLE, BY_HISTORY, CLUSTERS, PASSIVE_TUPLE, conform
 from bandicoot_core.engagement.counts import RECENT_ACTIVE_TUPLE, RECENT_PASSIVE_TUPLE
 from bandicoot_core.model.behavioural_types import BehaviouralTypes, Evidence, IntArray
-from bandicoot_core.model.call_effects import CallEffects, cluster_chances, fit_call_effects, nearest_clusters, types_of
+from bandicoot_core.model.call_effects import (
+    CallEffects,
+    cluster_chances,
+    fit_call_effects,
+    misfit_of,
+    nearest_clusters,
+    types_of,
+)
 from bandicoot_core.model.empirical_bayes import fitted_prior, type_grid
 from bandicoot_core.model.estimators import (
     ESTIMATORS,
@@ -31,6 +38,7 @@ from bandicoot_core.model.transitions import LAPLACE_PRIOR, transition_table
 RECENT_TUPLE = (*RECENT_PASSIVE_TUPLE, *RECENT_ACTIVE_TUPLE)
 
 _EDGE = 1e-6
+_DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -92,8 +100,11 @@ def fit_chances(tuples: pa.Table, clusters: pa.Table, *, estimator: Estimator, i
     """
     if estimator not in ESTIMATORS:
         raise ValueError(f"estimator is {estimator!r}; expected one of {', '.join(ESTIMATORS)}")
-    # Sorted, so that rounding does not depend on the order in which an engine returns groups.
+    # Sorted and rounded, so that nothing depends on the order in which an engine returns groups and adds up weights.
     tuples = tuples.sort_by([(name, "ascending") for name in (*PASSIVE_TUPLE, *ACTIVE_TUPLE, "cluster_id")])
+    for name in RECENT_TUPLE if RECENT_TUPLE[0] in tuples.column_names else ():
+        rounded = np.round(tuples[name].to_numpy(), _DECIMALS)
+        tuples = tuples.set_column(tuples.column_names.index(name), name, pa.array(rounded))
     clusters = conform(clusters, CLUSTERS)
     n_clusters = clusters.num_rows
     centroids = np.stack([clusters["p_passive_u"].to_numpy(), clusters["p_passive_r"].to_numpy()], axis=-1)
@@ -127,7 +138,7 @@ def pooled_counts(tuples: pa.Table, n_clusters: int, *, is_weighted: bool = Fals
         sums = [tuples[name].to_numpy() for name in RECENT_TUPLE]
     else:
         sums = [n * tuples[name].to_numpy() for name in (*PASSIVE_TUPLE, *ACTIVE_TUPLE)]
-    totals = [np.bincount(labels, values, n_clusters) for values in sums]
+    totals = [np.bincount(labels, values, n_clusters).astype(np.float64) for values in sums]
     # Counts are RR, RU, UR, UU per action.
     stacked = np.stack(totals, axis=-1).reshape(n_clusters, 2, 2, 2)
     return np.swapaxes(stacked, 1, 2)[:, ::-1]
@@ -147,9 +158,17 @@ def _from_pooled(
     region = nearest_clusters(grid, centroids)
     passive_only = Evidence(tuples.select([*PASSIVE_TUPLE, "n_caregivers"]), grid)
     with threadpool_limits(limits=1):
-        share = fitted_prior(passive_only.likelihood, np.bincount(passive_only.which, passive_only.n_caregivers))
-    unknown = np.zeros((2 * n_clusters, 2 * n_clusters))
-    effects = CallEffects(share, region, grid, np.zeros((2, n_clusters)), unknown, np.zeros(2), np.zeros(2))
+        share = fitted_prior(passive_only.likelihood, passive_only.caregivers_by_tuple())
+    effects = CallEffects(
+        share=share,
+        region=region,
+        p_active=grid,
+        lift=np.zeros((2, n_clusters)),
+        lift_covariance=np.zeros((2 * n_clusters, 2 * n_clusters)),
+        common_lift=np.zeros(2),
+        spread=np.zeros(2),
+        misfit=misfit_of(passive_only.n_caregivers.sum()),
+    )
     passive = cluster_chances(effects, members.drop_columns(list(ACTIVE_TUPLE)), member_of, n_clusters)
     p = passive.posterior.mean[..., 0]
     to_r, to_u = pooled[:, :, 1, 0], pooled[:, :, 1, 1]

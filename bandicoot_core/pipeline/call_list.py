@@ -7,7 +7,6 @@ from typing import Any
 
 import ibis
 import pyarrow as pa
-from ibis.backends.duckdb import Backend
 
 from bandicoot_core.checks import CheckOutcome, blocking_failures
 from bandicoot_core.contracts import (
@@ -20,7 +19,7 @@ from bandicoot_core.contracts import (
     WHITTLE_INDICES,
 )
 from bandicoot_core.errors import CheckFailedError, InvalidSettingError, NoChampionError
-from bandicoot_core.pipeline.promotion import BUNDLES
+from bandicoot_core.pipeline.promotion import BUNDLES, index_posterior
 from bandicoot_core.policy.budgets import check_districts
 from bandicoot_core.policy.call_list import DrawnList, ListInputs, draw_call_list
 from bandicoot_core.policy.checks import list_checks
@@ -63,7 +62,7 @@ def materialize_call_list(
                 "no model has been promoted yet; run the job weekly_training for the last closed week first"
             )
         pending = pending_keys(connection, call_date=call_date, pending_days=options.pending_days)
-        inputs = _inputs(reader, engine, as_of_day, model, pending, options)
+        inputs = _inputs(stores, reader, as_of_day, model, pending, options)
         drawn = draw_call_list(
             inputs,
             lambda keys: caregiver_ids_for(connection, keys),
@@ -124,7 +123,12 @@ def materialize_published_call_list(
 
 
 def _inputs(
-    reader: LakeReader, engine: Backend, as_of_day: date, model: ModelRecord, pending: pa.Table, options: ListOptions
+    stores: Installation,
+    reader: LakeReader,
+    as_of_day: date,
+    model: ModelRecord,
+    pending: pa.Table,
+    options: ListOptions,
 ) -> ListInputs:
     version = model.model_version
     states = reader.scan(CAREGIVER_STATES, "caregiver_states", [as_of_day.isoformat()])
@@ -138,6 +142,7 @@ def _inputs(
         pending=ibis.memtable(pending),
         indices=reader.scan(WHITTLE_INDICES, BUNDLES, [version], "indices"),
         tuple_indices=reader.scan(TUPLE_INDICES, BUNDLES, [version], "tuple_indices"),
+        index_posterior=index_posterior(stores, version),
     )
 
 

@@ -9,15 +9,19 @@ from datetime import date, datetime
 from bandicoot_core.calendar import last_day_of_week
 from bandicoot_core.checks import CheckOutcome, blocking_failures
 from bandicoot_core.contracts import (
+    BEHAVIOURAL_TYPES,
     CLUSTER_ASSIGNMENTS,
+    CLUSTER_TYPES,
     CLUSTERS,
     TRANSITION_MODELS,
     TUPLE_CLUSTERS,
     TUPLE_INDICES,
     WHITTLE_INDICES,
 )
+from bandicoot_core.model.behavioural_types import BehaviouralTypes
 from bandicoot_core.model.versions import CANDIDATE_CHECKS, ModelBundle, bundle_digest, candidate_checks, model_version
-from bandicoot_core.pipeline.training import MAPPER_FILE
+from bandicoot_core.pipeline.training import MAPPER_FILE, MIXES, TYPES
+from bandicoot_core.policy.top_k import IndexPosterior
 from bandicoot_core.settings import ModelOptions
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.manifest import Manifest
@@ -126,11 +130,27 @@ def load_bundle(stores: Installation, version: str) -> ModelBundle:
     )
 
 
+def index_posterior(stores: Installation, version: str) -> IndexPosterior:
+    """What a stored model knows of its indices; MissingPartitionError when the lake has none of that version."""
+    lake = stores.lake
+    recipe = lake.require(BUNDLES, version).facts["recipe"]
+    return IndexPosterior(
+        transitions=lake.read(TRANSITION_MODELS, BUNDLES, version, "transitions"),
+        types=BehaviouralTypes.from_tables(
+            lake.read(BEHAVIOURAL_TYPES, BUNDLES, version, TYPES), lake.read(CLUSTER_TYPES, BUNDLES, version, MIXES)
+        ),
+        discount=float(recipe["discount"]),
+        seed=int(recipe["model_seed"]),
+    )
+
+
 def _bundle(stores: Installation, week: date, options: ModelOptions) -> ModelBundle:
     lake, key = stores.lake, week.isoformat()
     history = lake.require("engagement_history", key)
-    # The assignments and the mapper are part of the model: another content of theirs is another version.
-    parts = {part: lake.digest(part, [key]) for part in ("cluster_assignments", "features_only_mapper")}
+    # Assignments, mapper and behavioural types are part of the model: another content of theirs is another version.
+    parts = {
+        part: lake.digest(part, [key]) for part in ("cluster_assignments", "features_only_mapper", "transition_models")
+    }
     return ModelBundle(
         clusters=lake.read(CLUSTERS, "clusters", key),
         tuple_clusters=lake.read(TUPLE_CLUSTERS, "clusters", key, "tuple_clusters"),
@@ -185,6 +205,8 @@ def _keep(
                 "transitions": (TRANSITION_MODELS, bundle.transitions),
                 "indices": (WHITTLE_INDICES, bundle.indices),
                 "tuple_indices": (TUPLE_INDICES, bundle.tuple_indices),
+                TYPES: (BEHAVIOURAL_TYPES, lake.read(BEHAVIOURAL_TYPES, "transition_models", key, TYPES)),
+                MIXES: (CLUSTER_TYPES, lake.read(CLUSTER_TYPES, "transition_models", key, MIXES)),
                 "assignments": (CLUSTER_ASSIGNMENTS, assignments),
             },
             engine=engine,

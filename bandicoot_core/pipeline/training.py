@@ -3,14 +3,16 @@
 from datetime import date
 
 import ibis
-import numpy as np
 import pyarrow as pa
 from ibis.backends.duckdb import Backend
 
 from bandicoot_core.calendar import last_day_of_week
 from bandicoot_core.contracts import (
+    ACTIVE_TUPLE,
+    BEHAVIOURAL_TYPES,
     CAREGIVERS,
     CLUSTER_ASSIGNMENTS,
+    CLUSTER_TYPES,
     CLUSTERS,
     ENGAGEMENT_HISTORY,
     PASSIVE_COUNTS,
@@ -20,24 +22,25 @@ from bandicoot_core.contracts import (
     TUPLE_INDICES,
     WHITTLE_INDICES,
 )
-from bandicoot_core.engagement.counts import transition_counts
+from bandicoot_core.engagement.counts import recent_transition_counts, transition_counts
 from bandicoot_core.model.assignment import (
     assigned_by_history,
     cluster_assignments,
     features_without_history,
 )
+from bandicoot_core.model.behavioural_types import BehaviouralTypes, own_index_table
+from bandicoot_core.model.chances import fit_chances, member_tuples
 from bandicoot_core.model.clusters import fit_clusters
-from bandicoot_core.model.empirical_bayes import cluster_passive_means, joint_passive_means
-from bandicoot_core.model.indices import index_table, tuple_index_table
+from bandicoot_core.model.indices import index_table
 from bandicoot_core.model.mapper import dump_mapper, fit_mapper, load_mapper, mapper_training, predict_clusters
-from bandicoot_core.model.posterior import FloatArray
-from bandicoot_core.model.transitions import counts_by_cluster, estimate_transitions
 from bandicoot_core.settings import ModelOptions
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.lake import LakeReader
 from bandicoot_core.stores.manifest import Manifest
 
 MAPPER_FILE = "mapper.skops"
+TYPES, MIXES = "behavioural_types", "cluster_types"
+"""Tables of a partition of transition_models, beside the chances of clusters."""
 
 
 def materialize_clusters(stores: Installation, week: date, options: ModelOptions) -> Manifest:
@@ -108,30 +111,39 @@ def materialize_cluster_assignments(stores: Installation, week: date, options: M
 def materialize_transition_models(stores: Installation, week: date, options: ModelOptions) -> Manifest:
     """Write the `transition_models` partition: per cluster, state and action, with counts and intervals."""
     lake, key = stores.lake, week.isoformat()
-    passive_means = _passive_means(stores, week)
+    clusters = lake.read(CLUSTERS, "clusters", key)
     with stores.engine() as engine, lake.reader(engine) as reader:
         assignments = reader.scan(CLUSTER_ASSIGNMENTS, "cluster_assignments", [key])
-        counts = counts_by_cluster(_counts(reader, engine, week), assignments).to_pyarrow()
-        transitions = estimate_transitions(
-            counts, interval=options.interval, passive_means=passive_means, n_clusters=len(passive_means)
-        )
-        return lake.write(
-            "transition_models",
-            key,
-            {"data": (TRANSITION_MODELS, transitions)},
-            inputs={**reader.inputs, **{asset: lake.digest(asset, [key]) for asset in ("passive_counts", "clusters")}},
-            recipe=options.model_dump(include={"interval"}),
-            facts=_transition_facts(transitions),
-        )
+        tuples = member_tuples(_weighted_counts(stores, reader, engine, week, options), assignments).to_pyarrow()
+        inputs = {**reader.inputs, "clusters": lake.digest("clusters", [key])}
+    fitted = fit_chances(tuples, clusters, estimator=options.estimator, interval=options.interval)
+    types, cluster_types = fitted.types.tables()
+    return lake.write(
+        "transition_models",
+        key,
+        {
+            "data": (TRANSITION_MODELS, fitted.transitions),
+            TYPES: (BEHAVIOURAL_TYPES, types),
+            MIXES: (CLUSTER_TYPES, cluster_types),
+        },
+        inputs=inputs,
+        recipe=options.model_dump(include={"interval", "estimator", "half_life_weeks"}),
+        facts=_transition_facts(fitted.transitions),
+    )
 
 
 def materialize_whittle_indices(stores: Installation, week: date, options: ModelOptions) -> Manifest:
     """Write the `whittle_indices` partition: the index per cluster and state, and per distinct tuple for ties."""
     key = week.isoformat()
     transitions = stores.lake.read(TRANSITION_MODELS, "transition_models", key)
+    types = BehaviouralTypes.from_tables(
+        stores.lake.read(BEHAVIOURAL_TYPES, "transition_models", key, TYPES),
+        stores.lake.read(CLUSTER_TYPES, "transition_models", key, MIXES),
+    )
     with stores.engine() as engine, stores.lake.reader(engine) as reader:
         assignments = reader.scan(CLUSTER_ASSIGNMENTS, "cluster_assignments", [key])
-        combos = assignments.select(*PASSIVE_TUPLE, "cluster_id").distinct().to_pyarrow()
+        names = (*PASSIVE_TUPLE, *ACTIVE_TUPLE, "cluster_id", "assigned_by")
+        combos = assignments.select(*names).distinct().to_pyarrow().sort_by([(name, "ascending") for name in names])
         inputs = {**reader.inputs, "transition_models": stores.lake.digest("transition_models", [key])}
     indices = index_table(
         transitions,
@@ -140,13 +152,13 @@ def materialize_whittle_indices(stores: Installation, week: date, options: Model
         n_draws=options.n_draws,
         seed=options.model_seed,
     )
-    own = tuple_index_table(combos, transitions, prior_weight=options.prior_weight, discount=options.discount)
+    own = own_index_table(combos, types, discount=options.discount)
     return stores.lake.write(
         "whittle_indices",
         key,
         {"data": (WHITTLE_INDICES, indices), "tuple_indices": (TUPLE_INDICES, own)},
         inputs=inputs,
-        recipe=options.model_dump(include={"discount", "interval", "n_draws", "model_seed", "prior_weight"}),
+        recipe=options.model_dump(include={"discount", "interval", "n_draws", "model_seed"}),
         facts={"n_tuple_indices": own.num_rows},
     )
 
@@ -163,22 +175,25 @@ def _counts(reader: LakeReader, engine: Backend, week: date) -> ibis.Table:
     return engine.table("transition_counts")
 
 
+def _weighted_counts(
+    stores: Installation, reader: LakeReader, engine: Backend, week: date, options: ModelOptions
+) -> ibis.Table:
+    """Each caregiver's transition counts, and with a half-life the sums in which recent weeks weigh more."""
+    if options.half_life_weeks is None:
+        return _counts(reader, engine, week)
+    key = week.isoformat()
+    first_week = date.fromisoformat(stores.lake.require("engagement_history", key).facts["first_week_date"])
+    return recent_transition_counts(
+        reader.scan(ENGAGEMENT_HISTORY, "engagement_history", [key]),
+        n_weeks=(week - first_week).days // 7 + 1,
+        half_life_weeks=options.half_life_weeks,
+    )
+
+
 def _assigned_by_history(reader: LakeReader, engine: Backend, week: date, options: ModelOptions) -> ibis.Table:
     tuples = reader.scan(TUPLE_CLUSTERS, "clusters", [week.isoformat()], table="tuple_clusters")
     counts = _counts(reader, engine, week)
     return assigned_by_history(counts, tuples, min_passive_weeks=options.min_passive_weeks)
-
-
-def _passive_means(stores: Installation, week: date) -> FloatArray:
-    """Empirical-Bayes passive chances of each cluster, from all tuples of the week and the clusters they went to."""
-    lake, key = stores.lake, week.isoformat()
-    counts = lake.read(PASSIVE_COUNTS, "passive_counts", key)
-    clustered = lake.read(TUPLE_CLUSTERS, "clusters", key, "tuple_clusters").select([*PASSIVE_TUPLE, "cluster_id"])
-    with_means = counts.append_column("row", pa.array(np.arange(counts.num_rows)))
-    joined = with_means.join(clustered, list(PASSIVE_TUPLE), join_type="inner").sort_by("row")
-    means = joint_passive_means(counts)[joined["row"].to_numpy()]
-    n_clusters = lake.require("clusters", key).n_rows()
-    return cluster_passive_means(means, joined, joined["cluster_id"].to_numpy(), n_clusters)
 
 
 def _transition_facts(transitions: pa.Table) -> dict[str, int]:
