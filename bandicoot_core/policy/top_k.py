@@ -88,8 +88,8 @@ def in_top_shares(n_eligible: npt.ArrayLike, index_draws: FloatArray, *, k: int)
         values, which = np.unique(-index, return_inverse=True)
         of_value = np.bincount(which, n, len(values))
         ahead = np.cumsum(of_value) - of_value
-        share = np.divide(k - ahead, of_value, out=np.zeros(len(values)), where=of_value > 0)
-        total += np.clip(share, 0, 1)[which]
+        filled = np.clip(k - ahead, 0, of_value)
+        total += np.divide(filled, of_value, out=np.zeros(len(values)), where=of_value > 0)[which]
     return total / max(len(index_draws), 1)
 
 
