@@ -8,7 +8,7 @@ opens a connection or asks the time.
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -94,6 +94,10 @@ class ListOptions(BaseSettings):
         le=1,
         description="Share of the budget drawn at random from the eligible, to learn what calls do",
     )
+    index_level: Literal["caregiver", "cluster"] = Field(
+        "caregiver",
+        description="What ranks first: a caregiver's own index, or that of her cluster with her own breaking ties",
+    )
     min_engagement: float = Field(
         0.05, ge=0, le=1, description="Smallest share of responsive caregivers with which a list is published"
     )
@@ -136,8 +140,18 @@ class ModelOptions(BaseSettings):
         le=0.5,
         description="Clusters with a smaller share of caregivers are merged into their nearest",
     )
-    prior_weight: float = Field(
-        8.0, gt=0, le=1000, description="Weeks of evidence the cluster's rate counts for in a caregiver's own index"
+    estimator: Literal["joint", "common_lift", "beta_likelihood", "beta_moments", "laplace"] = Field(
+        "joint",
+        description=(
+            "Estimator of what calls do: `joint` (all weeks of all caregivers at once; the smallest errors in "
+            "simulation), or from pooled weeks with calls `common_lift`, `beta_likelihood`, `beta_moments`, `laplace`"
+        ),
+    )
+    half_life_weeks: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        description="Weeks after which a week weighs half as much in the chances of clusters; empty means all alike",
     )
     discount: float = Field(0.99, gt=0, lt=1, description="Worth of a responsive week a week later")
     interval: float = Field(0.9, gt=0, lt=1, description="Probability inside credible intervals")

@@ -14,6 +14,7 @@ from bandicoot_core.contracts.backtest_tables import (
 )
 from bandicoot_core.contracts.coverage_tables import COVERAGE, COVERAGE_DIMENSIONS
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
+from bandicoot_core.contracts.estimation_tables import ESTIMATION
 from bandicoot_core.contracts.list_tables import (
     CALL_LIST,
     CALL_OUTCOMES_TABLE,
@@ -21,7 +22,9 @@ from bandicoot_core.contracts.list_tables import (
     PUBLISHED_CALL_LIST,
 )
 from bandicoot_core.contracts.model_tables import (
+    BEHAVIOURAL_TYPES,
     CLUSTER_ASSIGNMENTS,
+    CLUSTER_TYPES,
     CLUSTERS,
     TRANSITION_MODELS,
     TUPLE_CLUSTERS,
@@ -37,6 +40,9 @@ from bandicoot_core.contracts.vocabulary import (
     ACTIVE,
     ACTIVE_STATUS,
     ACTIVE_TUPLE,
+    ASSIGNMENT_METHODS,
+    BY_FEATURES,
+    BY_HISTORY,
     CALL_OUTCOMES,
     CONTROL_ARM,
     ENGAGED_EVENT_TYPES,
@@ -55,7 +61,11 @@ __all__ = [
     "ACTIVE",
     "ACTIVE_STATUS",
     "ACTIVE_TUPLE",
+    "ASSIGNMENT_METHODS",
     "BACKTEST_SCOPES",
+    "BEHAVIOURAL_TYPES",
+    "BY_FEATURES",
+    "BY_HISTORY",
     "CALIBRATION",
     "CALLS",
     "CALL_LIST",
@@ -66,11 +76,13 @@ __all__ = [
     "CAREGIVER_STATES",
     "CLUSTERS",
     "CLUSTER_ASSIGNMENTS",
+    "CLUSTER_TYPES",
     "CONTROL_ARM",
     "COVERAGE",
     "COVERAGE_DIMENSIONS",
     "ENGAGED_EVENT_TYPES",
     "ENGAGEMENT_HISTORY",
+    "ESTIMATION",
     "EVENT_TYPES",
     "EXPERIMENT_ARMS",
     "MEMORY_TEST",

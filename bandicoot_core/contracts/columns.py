@@ -1,7 +1,7 @@
 """Columns that several tables share, so that one quantity has one name, type and description everywhere."""
 
 from bandicoot_core.contracts.table_contract import Column
-from bandicoot_core.contracts.vocabulary import EXPERIMENT_ARMS, STATES
+from bandicoot_core.contracts.vocabulary import ASSIGNMENT_METHODS, EXPERIMENT_ARMS, STATES
 
 
 def state_column(description: str) -> Column:
@@ -15,6 +15,9 @@ CAREGIVER_KEY_COLUMN = Column(
 CAREGIVER_ID_COLUMN = Column("caregiver_id", "string", "Caregiver as the source names her, for example CG-12345")
 CLUSTER_ID_COLUMN = Column(
     "cluster_id", "int16", "Cluster of passive behaviour; ids ascend with P(R|U), then P(R|R)", minimum=0
+)
+ASSIGNED_BY_COLUMN = Column(
+    "assigned_by", "string", "From her own history or from her registry features", allowed=ASSIGNMENT_METHODS
 )
 DISTRICT_COLUMN = Column("district", "string", "District of the registry; empty when unknown", is_nullable=True)
 AB_ARM_COLUMN = Column("ab_arm", "string", "Arm of the running experiment", allowed=EXPERIMENT_ARMS)

@@ -1,5 +1,7 @@
 """Tables of the call list: before publication, as published, and what comes back."""
 
+from dataclasses import replace
+
 from bandicoot_core.contracts.columns import (
     AB_ARM_COLUMN,
     CAREGIVER_ID_COLUMN,
@@ -15,7 +17,7 @@ _LIST_FACTS = (
     DISTRICT_COLUMN,
     state_column("State in the 7 days before the list"),
     CLUSTER_ID_COLUMN,
-    Column("whittle_index", "float64", "Priority: what a call is worth", unit="responsive weeks"),
+    Column("whittle_index", "float64", "What a call is worth to her cluster in her state", unit="responsive weeks"),
     Column("index_low", "float64", "Lower end of the index interval", unit="responsive weeks"),
     Column("index_high", "float64", "Upper end of the index interval", unit="responsive weeks"),
     Column("reason", "string", "Why she is on the list, for the health worker"),
@@ -33,13 +35,24 @@ _LIST_FACTS = (
     Column("model_version", "string", "Champion model the list was made with"),
 )
 
+_KNOWLEDGE = (
+    Column("own_index", "float64", "What a call is worth to her, by her own weeks", unit="responsive weeks"),
+    Column(
+        "p_top_k",
+        "float64",
+        "Chance that she is truly among the K worth most, K being the day's budget",
+        minimum=0,
+        maximum=1,
+    ),
+)
+
 _CALL_DATE = Column("call_date", "date", "Day on which to call", unit="IST day")
 _RANK = Column("rank", "int32", "Order in which to call, 1 first", minimum=1)
 
 CALL_LIST = TableContract(
     "call_list",
     "The ranked list of a day, before publication",
-    (_CALL_DATE, _RANK, CAREGIVER_KEY_COLUMN, *_LIST_FACTS),
+    (_CALL_DATE, _RANK, CAREGIVER_KEY_COLUMN, *_LIST_FACTS, *_KNOWLEDGE),
     key=("call_date", "caregiver_key"),
     sort_by=("call_date", "rank"),
 )
@@ -54,6 +67,11 @@ PUBLISHED_CALL_LIST = TableContract(
         *_LIST_FACTS,
         Column("run_id", "string", "Run that published the row"),
         Column("published_at", "timestamp", "When it was published", unit="UTC"),
+        # Lists that were published before these were known have none.
+        *(
+            replace(column, description=f"{column.description}; empty in lists of older releases", is_nullable=True)
+            for column in _KNOWLEDGE
+        ),
     ),
     key=("call_date", "caregiver_id"),
     sort_by=("call_date", "rank"),

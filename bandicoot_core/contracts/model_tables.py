@@ -1,8 +1,14 @@
 """Tables of the model group: clusters, assignments, transition models and indices."""
 
-from bandicoot_core.contracts.columns import CAREGIVER_KEY_COLUMN, CLUSTER_ID_COLUMN, state_column, tuple_columns
+from bandicoot_core.contracts.columns import (
+    ASSIGNED_BY_COLUMN,
+    CAREGIVER_KEY_COLUMN,
+    CLUSTER_ID_COLUMN,
+    state_column,
+    tuple_columns,
+)
 from bandicoot_core.contracts.table_contract import Column, TableContract
-from bandicoot_core.contracts.vocabulary import ACTIONS, PASSIVE_TUPLE
+from bandicoot_core.contracts.vocabulary import ACTIONS, ACTIVE_TUPLE, PASSIVE_TUPLE
 
 CLUSTERS = TableContract(
     "clusters",
@@ -42,13 +48,9 @@ CLUSTER_ASSIGNMENTS = TableContract(
     (
         CAREGIVER_KEY_COLUMN,
         CLUSTER_ID_COLUMN,
-        Column(
-            "assigned_by",
-            "string",
-            "From her own history or from her registry features",
-            allowed=("history", "features"),
-        ),
+        ASSIGNED_BY_COLUMN,
         *tuple_columns(),
+        *tuple_columns("active", "n_active"),
     ),
     key=("caregiver_key",),
     sort_by=("caregiver_key",),
@@ -66,6 +68,13 @@ TRANSITION_MODELS = TableContract(
         Column("p_next_r", "float64", "P(next = R | state, action), posterior mean", minimum=0, maximum=1),
         Column("p_low", "float64", "Lower end of the credible interval", minimum=0, maximum=1),
         Column("p_high", "float64", "Upper end of the credible interval", minimum=0, maximum=1),
+        Column(
+            "n_effective",
+            "float64",
+            "Evidence the estimate is worth, prior included: its posterior is Beta(n p, n (1 - p))",
+            unit="caregiver-weeks",
+            minimum=0,
+        ),
     ),
     key=("cluster_id", "state", "action"),
     sort_by=("cluster_id", "state", "action"),
@@ -95,18 +104,49 @@ WHITTLE_INDICES = TableContract(
 
 TUPLE_INDICES = TableContract(
     "tuple_indices",
-    "Per distinct tuple, cluster and state: the index from her own passive counts, which orders ties",
+    "Per distinct tuple of passive and active counts, cluster and state: the index from a caregiver's own weeks",
     (
         *tuple_columns(),
+        *tuple_columns("active", "n_active"),
         CLUSTER_ID_COLUMN,
         state_column("State of the caregiver"),
         Column(
             "own_index",
             "float64",
-            "Index with her own posterior passive chances and the cluster's lift",
+            "What a call is worth to a caregiver with these weeks",
             unit="responsive weeks",
         ),
     ),
-    key=(*PASSIVE_TUPLE, "cluster_id", "state"),
-    sort_by=(*PASSIVE_TUPLE, "cluster_id", "state"),
+    key=(*PASSIVE_TUPLE, *ACTIVE_TUPLE, "cluster_id", "state"),
+    sort_by=(*PASSIVE_TUPLE, *ACTIVE_TUPLE, "cluster_id", "state"),
+)
+
+_TYPE_ID_COLUMN = Column("type_id", "int16", "Behavioural type: a point of the grid of passive chances", minimum=0)
+
+BEHAVIOURAL_TYPES = TableContract(
+    "behavioural_types",
+    "The types of behaviour that caregivers may have, how frequent each is, and what a call does to it",
+    (
+        _TYPE_ID_COLUMN,
+        Column("share", "float64", "Share of caregivers of this type", minimum=0, maximum=1),
+        Column("p_passive_u", "float64", "P(next = R | U, passive)", minimum=0, maximum=1),
+        Column("p_passive_r", "float64", "P(next = R | R, passive)", minimum=0, maximum=1),
+        Column("p_active_u", "float64", "P(next = R | U, active)", minimum=0, maximum=1),
+        Column("p_active_r", "float64", "P(next = R | R, active)", minimum=0, maximum=1),
+        CLUSTER_ID_COLUMN,
+    ),
+    key=("type_id",),
+    sort_by=("type_id",),
+)
+
+CLUSTER_TYPES = TableContract(
+    "cluster_types",
+    "How the types are mixed among the members of each cluster: what is known of a caregiver assigned by features",
+    (
+        CLUSTER_ID_COLUMN,
+        _TYPE_ID_COLUMN,
+        Column("share", "float64", "Share of the cluster's members of this type", minimum=0, maximum=1),
+    ),
+    key=("cluster_id", "type_id"),
+    sort_by=("cluster_id", "type_id"),
 )

@@ -3,6 +3,7 @@
 from bandicoot_core.contracts.backtest_tables import CALIBRATION, MEMORY_TEST, MODEL_BACKTEST
 from bandicoot_core.contracts.coverage_tables import COVERAGE
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
+from bandicoot_core.contracts.estimation_tables import ESTIMATION
 from bandicoot_core.contracts.list_tables import (
     CALL_LIST,
     CALL_OUTCOMES_TABLE,
@@ -10,7 +11,9 @@ from bandicoot_core.contracts.list_tables import (
     PUBLISHED_CALL_LIST,
 )
 from bandicoot_core.contracts.model_tables import (
+    BEHAVIOURAL_TYPES,
     CLUSTER_ASSIGNMENTS,
+    CLUSTER_TYPES,
     CLUSTERS,
     TRANSITION_MODELS,
     TUPLE_CLUSTERS,
@@ -38,6 +41,8 @@ TABLES: dict[str, TableContract] = {
         TRANSITION_MODELS,
         WHITTLE_INDICES,
         TUPLE_INDICES,
+        BEHAVIOURAL_TYPES,
+        CLUSTER_TYPES,
         CALL_LIST,
         PENDING_CAREGIVERS,
         PUBLISHED_CALL_LIST,
@@ -48,6 +53,7 @@ TABLES: dict[str, TableContract] = {
         MODEL_BACKTEST,
         CALIBRATION,
         MEMORY_TEST,
+        ESTIMATION,
     )
 }
 

@@ -20,6 +20,9 @@ CONTROL_ARM = "control"
 TREATMENT_ARM = "treatment"
 EXPERIMENT_ARMS = (TREATMENT_ARM, CONTROL_ARM)
 ACTIVE_STATUS = "active"
+BY_HISTORY, BY_FEATURES = "history", "features"
+ASSIGNMENT_METHODS = (BY_HISTORY, BY_FEATURES)
+"""How a caregiver came to her cluster."""
 
 PASSIVE_TUPLE = ("n_rr", "n_ru", "n_ur", "n_uu")
 ACTIVE_TUPLE = ("n_active_rr", "n_active_ru", "n_active_ur", "n_active_uu")

@@ -16,11 +16,17 @@ which never makes a negative number.
 
 from collections.abc import Sequence
 from datetime import date
+from functools import reduce
+from operator import add
 
 import ibis
 
 from bandicoot_core.contracts import ACTIVE_TUPLE, PASSIVE_TUPLE
-from bandicoot_core.engagement.words import bit_count, require_window
+from bandicoot_core.engagement.words import MAX_WEEKS, bit_count, require_window
+
+RECENT_PASSIVE_TUPLE = tuple(f"recent_{name[2:]}" for name in PASSIVE_TUPLE)
+RECENT_ACTIVE_TUPLE = tuple(f"recent_{name[2:]}" for name in ACTIVE_TUPLE)
+"""The same transitions with recent weeks weighing more."""
 
 
 def transition_counts(history: ibis.Table) -> ibis.Table:
@@ -33,6 +39,41 @@ def transition_counts(history: ibis.Table) -> ibis.Table:
         "caregiver_key",
         **_tuple(history, pairs ^ active, PASSIVE_TUPLE),
         **_tuple(history, active, ACTIVE_TUPLE),
+    )
+
+
+def recent_transition_counts(history: ibis.Table, *, n_weeks: int, half_life_weeks: float) -> ibis.Table:
+    """transition_counts, and beside them the same 8 sums with recent weeks weighing more, float64, in weeks.
+
+    The transition from week k of a window of n_weeks weighs 2^-((n_weeks - 2 - k) / half_life_weeks): the newest
+    weighs 1, one that is a half-life older half as much. Columns RECENT_PASSIVE_TUPLE and RECENT_ACTIVE_TUPLE follow
+    the counts. Each sum is one expression over the bits of a word; with n_weeks of work a row it costs about as much
+    as reading the history, and nothing where it is not asked for.
+
+    Raises ValueError for a window of fewer than 2 or more than 62 weeks, or a half-life that is not above 0.
+    """
+    if not 2 <= n_weeks <= MAX_WEEKS:
+        raise ValueError(f"n_weeks is {n_weeks}; expected 2 to {MAX_WEEKS}, the weeks of the history's window")
+    if not half_life_weeks > 0:
+        raise ValueError(f"half_life_weeks is {half_life_weeks}; expected a number of weeks above 0")
+    pairs, active = _pairs(history)
+    words = history.select(
+        "caregiver_key",
+        **dict(zip(PASSIVE_TUPLE, _words(history, pairs ^ active), strict=True)),
+        **dict(zip(ACTIVE_TUPLE, _words(history, active), strict=True)),
+    )
+    weights = [2.0 ** -((n_weeks - 2 - k) / half_life_weeks) for k in range(n_weeks - 1)]
+
+    def weighted(word: ibis.Value) -> ibis.Value:
+        terms = [((word >> k) & 1) * weight for k, weight in enumerate(weights)]
+        return reduce(add, terms).cast("float64")
+
+    names = (*PASSIVE_TUPLE, *ACTIVE_TUPLE)
+    recent = zip((*RECENT_PASSIVE_TUPLE, *RECENT_ACTIVE_TUPLE), names, strict=True)
+    return words.select(
+        "caregiver_key",
+        **{name: bit_count(words[name]).cast("int16") for name in names},
+        **{name: weighted(words[of]) for name, of in recent},
     )
 
 
@@ -78,12 +119,16 @@ def _pairs(history: ibis.Table) -> tuple[ibis.Value, ibis.Value]:
 
 def _tuple(history: ibis.Table, counted: ibis.Value, names: Sequence[str]) -> dict[str, ibis.Value]:
     """Transitions of the counted weeks from R to R, R to U, U to R and U to U, by name."""
+    return {name: bit_count(word).cast("int16") for name, word in zip(names, _words(history, counted), strict=True)}
+
+
+def _words(history: ibis.Table, counted: ibis.Value) -> tuple[ibis.Value, ...]:
+    """Words of the counted weeks in which a transition from R to R, R to U, U to R or U to U starts."""
     next_opened = history.opened_weeks >> 1
     from_r = counted & history.opened_weeks
     from_u = counted ^ from_r
     rr, ur = from_r & next_opened, from_u & next_opened
-    words = (rr, from_r ^ rr, ur, from_u ^ ur)
-    return {name: bit_count(word).cast("int16") for name, word in zip(names, words, strict=True)}
+    return rr, from_r ^ rr, ur, from_u ^ ur
 
 
 def _has_bit(word: ibis.Value, k: ibis.Value) -> ibis.Value:

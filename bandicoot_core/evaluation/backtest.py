@@ -156,7 +156,7 @@ def _predicted(
 ) -> tuple[pa.Table, Mapping[str, FloatArray]]:
     """Cells of the weeks after an origin, and P(R) of each by predictor, (n_cells,)."""
     known = history_until(history, n_weeks=origin + 1)
-    trained = train_recipe(known, options, caregivers=caregivers)
+    trained = train_recipe(known, options, n_weeks=origin + 1, caregivers=caregivers)
     population = population_chances(known)
     labels = trained.assignments
     if caregivers is not None:

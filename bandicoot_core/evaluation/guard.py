@@ -233,7 +233,7 @@ def _compare_recipes(
         # Both recipes end at the same origin; the shorter of two windows starts later.
         first = max(0, n_known + HELD_OUT_WEEKS - recipe.training_weeks)
         known = history_until(history, first=min(first, n_known - n_training), n_weeks=n_known)
-        trained = train_recipe(known, recipe)
+        trained = train_recipe(known, recipe, n_weeks=n_known)
         chances.append(chances_with_population(trained.transitions, population_chances(known).by_action))
         labels.append(trained.assignments.select("caregiver_key", **{column: trained.assignments.cluster_id}))
     both = labels[0].outer_join(labels[1], "caregiver_key")

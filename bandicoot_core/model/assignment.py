@@ -7,7 +7,7 @@ features predict one to `mapper`.
 import ibis
 from ibis.expr.types import Column, IntegerValue, Table
 
-from bandicoot_core.contracts import PASSIVE_TUPLE
+from bandicoot_core.contracts import ACTIVE_TUPLE, BY_FEATURES, BY_HISTORY, PASSIVE_TUPLE
 
 FEATURE_COLUMNS = ("age", "district", "parity", "phone_reliable", "enrollment_source")
 """The registry features that stand in for history, all nullable."""
@@ -52,7 +52,7 @@ def mapper_training(caregivers: Table, history_assignments: Table) -> Table:
 
 
 def cluster_assignments(counts: Table, caregivers: Table, by_history: Table, predictions: Table) -> Table:
-    """Every caregiver of the snapshot once, with her cluster, how she was assigned, and her passive counts.
+    """Every caregiver of the snapshot once, with her cluster, how she was assigned, and her counts.
 
     Features are matched null to null: a caregiver without a recorded age has the prediction for an unrecorded age.
 
@@ -72,7 +72,8 @@ def cluster_assignments(counts: Table, caregivers: Table, by_history: Table, pre
     -------
     table of CLUSTER_ASSIGNMENTS
     """
-    own_counts = counts.select("caregiver_key", *PASSIVE_TUPLE)
+    names = (*PASSIVE_TUPLE, *ACTIVE_TUPLE)
+    own_counts = counts.select("caregiver_key", *names)
     by_own_history = by_history.select("caregiver_key", history_cluster="cluster_id")
     by_features = _null_safe(predictions).select(*_NULL_SAFE, features_cluster="cluster_id").distinct()
     joined = (
@@ -87,8 +88,8 @@ def cluster_assignments(counts: Table, caregivers: Table, by_history: Table, pre
     return joined.select(
         "caregiver_key",
         cluster_id=ibis.coalesce(joined.history_cluster, joined.features_cluster).cast("int16"),
-        assigned_by=ibis.ifelse(joined.history_cluster.notnull(), "history", "features"),
-        **{name: ibis.coalesce(joined[name], 0).cast("int16") for name in PASSIVE_TUPLE},
+        assigned_by=ibis.ifelse(joined.history_cluster.notnull(), BY_HISTORY, BY_FEATURES),
+        **{name: ibis.coalesce(joined[name], 0).cast("int16") for name in names},
     )
 
 

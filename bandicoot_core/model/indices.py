@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 from scipy.special import expit, logit
 
-from bandicoot_core.contracts import PASSIVE_TUPLE, STATES, TUPLE_INDICES, WHITTLE_INDICES, conform
-from bandicoot_core.model.posterior import FloatArray, own_passive_means
-from bandicoot_core.model.transitions import LAPLACE_PRIOR, cell_arrays, transition_arrays
+from bandicoot_core.contracts import ACTIVE_TUPLE, PASSIVE_TUPLE, STATES, TUPLE_INDICES, WHITTLE_INDICES, conform
+from bandicoot_core.model.posterior import ChancePosterior, own_passive_means
+from bandicoot_core.model.transitions import chance_posterior, transition_arrays
 from bandicoot_core.model.whittle import two_state_indices
 
 
@@ -21,12 +21,11 @@ def index_table(
     interval: float,
     n_draws: int,
     seed: int,
-    n_prior_weeks: float = sum(LAPLACE_PRIOR),
 ) -> pa.Table:
     """The Whittle index of every cluster and state, from posterior means, with an interval from posterior draws.
 
     The four chances of a cluster are drawn from independent Beta posteriors with mean p = p_next_r and weight
-    n = n_to_r + n_to_u + n_prior_weeks, that is Beta(n p, n (1 - p)); each draw goes through the closed form, and the
+    n = n_effective, that is Beta(n p, n (1 - p)); each draw goes through the closed form, and the
     interval is equal-tailed over the draws. Means and quantiles of a nonlinear form need not agree: where the index
     of the means falls outside, the interval is widened to hold it. Every cluster draws from a stream of its own,
     seeded with (seed, cluster_id), so that a cluster more does not change the intervals of the others.
@@ -39,8 +38,6 @@ def index_table(
     interval : float
         Probability inside the interval, strictly between 0 and 1.
     n_draws, seed : int
-    n_prior_weeks : float
-        Weeks that the estimates' prior counted for: the sum of its two parameters.
 
     Returns
     -------
@@ -56,21 +53,15 @@ def index_table(
         raise ValueError(f"interval is {interval}; expected a probability strictly between 0 and 1")
     if n_draws < 1:
         raise ValueError(f"n_draws is {n_draws}; expected 1 or more")
-    p_passive, p_active = transition_arrays(transitions)
+    posterior = chance_posterior(transitions)
+    p_passive, p_active = posterior.mean[..., 0], posterior.mean[..., 1]
     index = two_state_indices(p_passive, p_active, discount=discount)
-    p = cell_arrays(transitions, "p_next_r")
-    if not ((p > 0) & (p < 1)).all():
-        raise ValueError(
-            f"transition_models.p_next_r: values from {p.min()} to {p.max()}; posterior means lie strictly between 0 "
-            "and 1; estimate the transitions with a prior"
-        )
-    weight = cell_arrays(transitions, "n_to_r") + cell_arrays(transitions, "n_to_u") + n_prior_weeks
     tails = [(1 - interval) / 2, (1 + interval) / 2]
     bounds = np.empty((2, *index.shape))
     for cluster_id in range(len(index)):
         random = np.random.default_rng([seed, cluster_id])
-        a, b = weight[cluster_id] * p[cluster_id], weight[cluster_id] * (1 - p[cluster_id])
-        draws = random.beta(a, b, size=(n_draws, *a.shape))
+        of_cluster = ChancePosterior(posterior.mean[cluster_id], posterior.n_effective[cluster_id])
+        draws = of_cluster.draws(n_draws, random)
         drawn = two_state_indices(draws[..., 0], draws[..., 1], discount=discount)
         bounds[:, cluster_id] = np.quantile(drawn, tails, axis=0)
     n_rows = index.size
@@ -95,7 +86,8 @@ def tuple_index_table(combos: pa.Table, transitions: pa.Table, *, prior_weight: 
     """The index from a caregiver's own passive counts, for every tuple and cluster that occur together.
 
     Her passive chance in state s is her own posterior mean with the cluster's chance p_cs as prior, w weeks strong;
-    a call lifts it by as much as it lifts the cluster's, in log-odds:
+    a call lifts it by as much as it lifts the cluster's, in log-odds. Weeks with calls have no say, so rows that
+    differ in them alone have one index:
 
         p_s = (n_sR + w p_cs) / (n_s + w),   logit q_s = logit p_s + logit q_cs - logit p_cs.
 
@@ -104,7 +96,7 @@ def tuple_index_table(combos: pa.Table, transitions: pa.Table, *, prior_weight: 
     Parameters
     ----------
     combos : table with n_rr, n_ru, n_ur, n_uu, cluster_id
-        Distinct rows; further columns are ignored.
+        Distinct rows; without the columns of ACTIVE_TUPLE nobody was called; further columns are ignored.
     transitions : table of TRANSITION_MODELS
         With chances strictly between 0 and 1.
     prior_weight : float
@@ -122,28 +114,6 @@ def tuple_index_table(combos: pa.Table, transitions: pa.Table, *, prior_weight: 
     ValueError
         When a row's cluster is not in `transitions`, or a number is out of bounds.
     """
-    own_passive, own_active = own_chances(combos, transitions, prior_weight=prior_weight)
-    cluster_ids = np.asarray(combos["cluster_id"].to_numpy(), dtype=np.int64)
-    own_index = two_state_indices(own_passive, own_active, discount=discount)
-    columns = {name: np.repeat(combos[name].to_numpy(), len(STATES)) for name in PASSIVE_TUPLE}
-    return conform(
-        pa.table(
-            {
-                **columns,
-                "cluster_id": np.repeat(cluster_ids, len(STATES)),
-                "state": list(STATES) * len(cluster_ids),
-                "own_index": own_index.ravel(),
-            }
-        ),
-        TUPLE_INDICES,
-    )
-
-
-def own_chances(combos: pa.Table, transitions: pa.Table, *, prior_weight: float) -> tuple[FloatArray, FloatArray]:
-    """A caregiver's own P(next = R | state), passive and active, by the formulas of tuple_index_table.
-
-    Two arrays of shape (n_rows of combos, 2), states [U, R]; parameters and errors as there.
-    """
     p_passive, p_active = transition_arrays(transitions)
     cluster_ids = np.asarray(combos["cluster_id"].to_numpy(), dtype=np.int64)
     unknown = np.setdiff1d(cluster_ids, np.arange(len(p_passive)))
@@ -155,4 +125,20 @@ def own_chances(combos: pa.Table, transitions: pa.Table, *, prior_weight: float)
     own_passive = own_passive_means(combos, prior_means=p_passive[cluster_ids], prior_weight=prior_weight)
     lift = logit(p_active) - logit(p_passive)
     own_active = expit(logit(own_passive) + lift[cluster_ids])
-    return own_passive, own_active
+    own_index = two_state_indices(own_passive, own_active, discount=discount)
+    has_active = ACTIVE_TUPLE[0] in combos.column_names
+    columns = {
+        name: np.repeat(combos[name].to_numpy() if has_active or name in PASSIVE_TUPLE else np.zeros(len(combos)), 2)
+        for name in (*PASSIVE_TUPLE, *ACTIVE_TUPLE)
+    }
+    return conform(
+        pa.table(
+            {
+                **columns,
+                "cluster_id": np.repeat(cluster_ids, len(STATES)),
+                "state": list(STATES) * len(cluster_ids),
+                "own_index": own_index.ravel(),
+            }
+        ),
+        TUPLE_INDICES,
+    )

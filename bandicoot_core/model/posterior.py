@@ -4,6 +4,8 @@ Only the arithmetic that clusters, transitions and indices share. Which counts g
 chances, belongs to those modules. States are ordered [U, R] on the last axis everywhere.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -13,6 +15,24 @@ FloatArray = npt.NDArray[np.float64]
 
 UNKNOWN_CHANCE = 0.5
 """What a chance is taken for when not a single week was observed."""
+
+_EDGE = 1e-12
+
+
+@dataclass(frozen=True)
+class ChancePosterior:
+    """Posteriors of chances, each Beta(n m, n (1 - m)); both arrays have one shape."""
+
+    mean: FloatArray
+    """m, strictly between 0 and 1."""
+    n_effective: FloatArray
+    """n, the weeks of evidence the posterior is worth, what the prior counts for included."""
+
+    def draws(self, n_draws: int, random: np.random.Generator) -> FloatArray:
+        """Independent draws, (n_draws, ...) before the shape of `mean`."""
+        a, b = self.n_effective * self.mean, self.n_effective * (1 - self.mean)
+        # Beta(a, b) of a tiny parameter may come out as exactly 0 or 1, where log-odds end.
+        return np.clip(random.beta(a, b, size=(n_draws, *self.mean.shape)), _EDGE, 1 - _EDGE)
 
 
 def passive_evidence(counts: pa.Table) -> tuple[FloatArray, FloatArray]:

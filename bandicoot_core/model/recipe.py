@@ -2,30 +2,26 @@
 
 Here: the steps of a training run in their order, as functions of a history and the options, so that the model of a
 week, an earlier origin of a backtest and another recipe are all trained by the same code. Not here: the steps
-themselves (`clusters`, `assignment`, `mapper`, `transitions`), indices, and where a run's tables are kept.
+themselves (`clusters`, `assignment`, `mapper`, `chances`), indices, and where a run's tables are kept.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import ibis
-import numpy as np
 import pyarrow as pa
 from ibis.expr.types import Table
 
-from bandicoot_core.contracts import PASSIVE_COUNTS, PASSIVE_TUPLE, conform
-from bandicoot_core.engagement.counts import passive_counts, transition_counts
+from bandicoot_core.contracts import BY_HISTORY, PASSIVE_COUNTS, conform
+from bandicoot_core.engagement.counts import passive_counts, recent_transition_counts, transition_counts
 from bandicoot_core.model.assignment import assigned_by_history, cluster_assignments, features_without_history
+from bandicoot_core.model.chances import FittedChances, fit_chances, member_tuples
 from bandicoot_core.model.clusters import ClusterFit, fit_clusters
-from bandicoot_core.model.empirical_bayes import cluster_passive_means, joint_passive_means
 from bandicoot_core.model.mapper import fit_mapper, mapper_training, predict_clusters
-from bandicoot_core.model.posterior import FloatArray
-from bandicoot_core.model.transitions import counts_by_cluster, estimate_transitions
 from bandicoot_core.settings import ModelOptions
 
 _AFTER_THE_CHANCES = frozenset(
     {
-        "prior_weight",
         "discount",
         "interval",
         "n_draws",
@@ -55,7 +51,9 @@ def options_behind_chances(options: ModelOptions) -> dict[str, Any]:
     return options.model_dump(exclude=set(_AFTER_THE_CHANCES))
 
 
-def train_recipe(history: Table, options: ModelOptions, *, caregivers: Table | None = None) -> TrainedRecipe:
+def train_recipe(
+    history: Table, options: ModelOptions, *, n_weeks: int | None = None, caregivers: Table | None = None
+) -> TrainedRecipe:
     """Clusters, assignments and transition models from one history.
 
     Parameters
@@ -64,6 +62,9 @@ def train_recipe(history: Table, options: ModelOptions, *, caregivers: Table | N
         An expression bound to an engine, masked to the weeks that may be known (`engagement.history.history_until`).
     options : ModelOptions
         `training_weeks` is not looked at: the weeks are those of the history.
+    n_weeks : int, optional
+        Weeks of the window, from the first bit to the last week that may be known; needed with a half-life, which is
+        counted back from there.
     caregivers : CAREGIVERS, optional
         With a registry, caregivers with too little history get the cluster of their features, as in a training run.
         Without one they have no cluster, and their few weeks count nowhere.
@@ -77,6 +78,8 @@ def train_recipe(history: Table, options: ModelOptions, *, caregivers: Table | N
     ------
     InvalidInputError
         When the history has no behaviour to cluster.
+    ValueError
+        When the options have a half-life and n_weeks is missing.
     """
     counts = conform(passive_counts(history).to_pyarrow(), PASSIVE_COUNTS)
     fit = clusters_of(counts, options)
@@ -85,16 +88,15 @@ def train_recipe(history: Table, options: ModelOptions, *, caregivers: Table | N
         own_counts, ibis.memtable(fit.tuple_clusters), min_passive_weeks=options.min_passive_weeks
     )
     if caregivers is None:
-        assignments = by_history.mutate(assigned_by=ibis.literal("history"))
+        assignments = by_history.mutate(assigned_by=ibis.literal(BY_HISTORY))
     else:
         mapper = fit_mapper(mapper_training(caregivers, by_history).to_pyarrow(), seed=options.model_seed).pipeline
         features = features_without_history(caregivers, by_history).to_pyarrow()
         predictions = ibis.memtable(predict_clusters(mapper, features))
         assignments = cluster_assignments(own_counts, caregivers, by_history, predictions)
     assignments = assignments.select("caregiver_key", "cluster_id", "assigned_by")
-    passive_means = passive_means_of_clusters(counts, fit.tuple_clusters, fit.clusters.num_rows)
-    by_cluster = counts_by_cluster(own_counts, assignments).to_pyarrow()
-    return TrainedRecipe(fit, chances_of_clusters(by_cluster, passive_means, options), assignments)
+    chances = chances_of_members(weighted_counts(history, options, n_weeks=n_weeks), assignments, fit.clusters, options)
+    return TrainedRecipe(fit, chances.transitions, assignments)
 
 
 def clusters_of(counts: pa.Table, options: ModelOptions) -> ClusterFit:
@@ -107,24 +109,19 @@ def clusters_of(counts: pa.Table, options: ModelOptions) -> ClusterFit:
     )
 
 
-def passive_means_of_clusters(counts: pa.Table, tuple_clusters: pa.Table, n_clusters: int) -> FloatArray:
-    """Empirical-Bayes passive chances of each cluster, (n_clusters, 2), states [U, R].
+def weighted_counts(history: Table, options: ModelOptions, *, n_weeks: int | None) -> Table:
+    """Each caregiver's transition counts, and with a half-life the sums in which recent weeks weigh more.
 
-    `counts` (PASSIVE_COUNTS) is the population that serves as the prior, `tuple_clusters` (TUPLE_CLUSTERS) says which
-    of its tuples belong where; tuples without a cluster inform the prior alone.
+    ValueError when there is a half-life and n_weeks, the weeks of the window, is missing.
     """
-    clustered = tuple_clusters.select([*PASSIVE_TUPLE, "cluster_id"])
-    with_rows = counts.append_column("row", pa.array(np.arange(counts.num_rows)))
-    joined = with_rows.join(clustered, list(PASSIVE_TUPLE), join_type="inner").sort_by("row")
-    means = joint_passive_means(counts)[joined["row"].to_numpy()]
-    return cluster_passive_means(means, joined, joined["cluster_id"].to_numpy(), n_clusters)
+    if options.half_life_weeks is None:
+        return transition_counts(history)
+    if n_weeks is None:
+        raise ValueError("n_weeks is missing; with half_life_weeks the weeks of the window must be given")
+    return recent_transition_counts(history, n_weeks=n_weeks, half_life_weeks=options.half_life_weeks)
 
 
-def chances_of_clusters(by_cluster: pa.Table, passive_means: FloatArray, options: ModelOptions) -> pa.Table:
-    """The transition models [TRANSITION_MODELS] that the options ask for.
-
-    `by_cluster` is the output of `counts_by_cluster`, `passive_means` that of `passive_means_of_clusters`.
-    """
-    return estimate_transitions(
-        by_cluster, interval=options.interval, passive_means=passive_means, n_clusters=len(passive_means)
-    )
+def chances_of_members(counts: Table, assignments: Table, clusters: pa.Table, options: ModelOptions) -> FittedChances:
+    """The chances that the options ask for, from `weighted_counts` and who belongs to which of the CLUSTERS."""
+    tuples = member_tuples(counts, assignments).to_pyarrow()
+    return fit_chances(tuples, clusters, estimator=options.estimator, interval=options.interval)

@@ -1,7 +1,8 @@
 """Transition models: per cluster, state and action the chance to be responsive next week, with its evidence.
 
-Here: the sums of transitions per cluster, the estimate with its credible interval, and the arrays that formulas take.
-Not here: who belongs to which cluster (`assignment`) and what the chances are worth (`indices`).
+Here: the sums of transitions per cluster, the estimate from them with its credible interval, the table that every
+estimator ends in, and the arrays that formulas take. Not here: which estimator is used (`chances`), who belongs to
+which cluster (`assignment`) and what the chances are worth (`indices`).
 """
 
 import numpy as np
@@ -20,21 +21,18 @@ from bandicoot_core.contracts import (
     UNRESPONSIVE,
     conform,
 )
-from bandicoot_core.model.posterior import FloatArray, credible_interval
+from bandicoot_core.model.posterior import ChancePosterior, FloatArray, credible_interval
 
 LAPLACE_PRIOR = (1.0, 1.0)
 """Beta(1, 1): before any week was observed every chance is as likely as any other."""
 
 _COUNTS_OF = {
-    (RESPONSIVE, PASSIVE): ("n_rr", "n_ru"),
     (UNRESPONSIVE, PASSIVE): ("n_ur", "n_uu"),
-    (RESPONSIVE, ACTIVE): ("n_active_rr", "n_active_ru"),
     (UNRESPONSIVE, ACTIVE): ("n_active_ur", "n_active_uu"),
+    (RESPONSIVE, PASSIVE): ("n_rr", "n_ru"),
+    (RESPONSIVE, ACTIVE): ("n_active_rr", "n_active_ru"),
 }
 """For each state and action the counts of transitions to R and to U."""
-
-_GIVEN_MEAN_OF = {(UNRESPONSIVE, PASSIVE): 0, (RESPONSIVE, PASSIVE): 1}
-"""Column of `passive_means` for the cells whose mean may be given."""
 
 
 def counts_by_cluster(transition_counts: Table, assignments: Table) -> Table:
@@ -97,30 +95,62 @@ def estimate_transitions(
     if not (a > 0 and b > 0):
         raise ValueError(f"prior is {prior}; expected two numbers above 0")
     cluster_ids, transitions = _transition_array(counts, n_clusters)
-    n_to_r, n_to_u = transitions[..., 0].ravel(), transitions[..., 1].ravel()
-    weight = a + b + n_to_r + n_to_u
-    p_next_r = (a + n_to_r) / weight
+    n_effective = a + b + transitions.sum(axis=-1)
+    mean = (a + transitions[..., 0]) / n_effective
     if passive_means is not None:
-        given = np.array([_GIVEN_MEAN_OF.get(cell, -1) for cell in _COUNTS_OF] * len(cluster_ids))
-        of_cluster = np.repeat(cluster_ids, len(_COUNTS_OF))
-        p_next_r = np.where(given >= 0, np.asarray(passive_means)[of_cluster, given], p_next_r)
-    p_low, p_high = credible_interval(weight * p_next_r, weight * (1 - p_next_r), interval=interval)
-    n_cells = len(_COUNTS_OF)
+        mean[..., 0] = np.asarray(passive_means)[cluster_ids]
+    return transition_table(transitions, ChancePosterior(mean, n_effective), interval=interval, cluster_ids=cluster_ids)
+
+
+def transition_table(
+    counts: FloatArray,
+    posterior: ChancePosterior,
+    *,
+    interval: float,
+    cluster_ids: np.ndarray | None = None,
+) -> pa.Table:
+    """Posteriors of chances and the counts behind them as a table [TRANSITION_MODELS].
+
+    counts: (n_clusters, 2, 2, 2), caregiver-weeks by state [U, R], action [passive, active] and target [R, U];
+    posterior: (n_clusters, 2, 2). Row k of both is cluster k, or cluster_ids[k]. `interval` is the probability inside
+    the equal-tailed credible intervals; where the mean lies outside, they are widened to hold it. ValueError for an
+    interval outside (0, 1).
+    """
+    n_clusters = len(counts)
+    ids = np.arange(n_clusters) if cluster_ids is None else cluster_ids
+    mean, n = posterior.mean.ravel(), posterior.n_effective.ravel()
+    p_low, p_high = credible_interval(n * mean, n * (1 - mean), interval=interval)
+    cells = [(state, action) for state in STATES for action in ACTIONS]
     return conform(
         pa.table(
             {
-                "cluster_id": np.repeat(cluster_ids, n_cells),
-                "state": [state for state, _ in _COUNTS_OF] * len(cluster_ids),
-                "action": [action for _, action in _COUNTS_OF] * len(cluster_ids),
-                "n_to_r": n_to_r,
-                "n_to_u": n_to_u,
-                "p_next_r": p_next_r,
-                "p_low": np.minimum(p_low, p_next_r),
-                "p_high": np.maximum(p_high, p_next_r),
+                "cluster_id": np.repeat(ids, len(cells)),
+                "state": [state for state, _ in cells] * n_clusters,
+                "action": [action for _, action in cells] * n_clusters,
+                "n_to_r": counts[..., 0].ravel().astype(np.int64),
+                "n_to_u": counts[..., 1].ravel().astype(np.int64),
+                "p_next_r": mean,
+                "p_low": np.minimum(p_low, mean),
+                "p_high": np.maximum(p_high, mean),
+                "n_effective": n,
             },
         ),
         TRANSITION_MODELS,
     )
+
+
+def chance_posterior(transitions: pa.Table) -> ChancePosterior:
+    """The posteriors behind TRANSITION_MODELS, (n_clusters, 2, 2): state [U, R], action [passive, active].
+
+    ValueError for incomplete transitions, or a posterior mean of exactly 0 or 1.
+    """
+    mean = cell_arrays(transitions, "p_next_r")
+    if not ((mean > 0) & (mean < 1)).all():
+        raise ValueError(
+            f"transition_models.p_next_r: values from {mean.min()} to {mean.max()}; posterior means lie strictly "
+            "between 0 and 1; estimate the transitions with a prior"
+        )
+    return ChancePosterior(mean, cell_arrays(transitions, "n_effective"))
 
 
 def transition_arrays(transitions: pa.Table) -> tuple[FloatArray, FloatArray]:
@@ -154,6 +184,7 @@ def cell_arrays(transitions: pa.Table, column: str) -> FloatArray:
 
 
 def _transition_array(counts: pa.Table, n_clusters: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of the clusters, and their counts: (n_clusters, 2, 2, 2) by state, action and target [R, U]."""
     found = np.asarray(counts["cluster_id"].to_numpy(), dtype=np.int64)
     if len(np.unique(found)) != len(found):
         raise ValueError(f"counts: a cluster occurs twice among {found.tolist()}; expected one row per cluster")
@@ -165,4 +196,4 @@ def _transition_array(counts: pa.Table, n_clusters: int | None) -> tuple[np.ndar
     for cell, names in enumerate(_COUNTS_OF.values()):
         for target, name in enumerate(names):
             transitions[rows, cell, target] = counts[name].to_numpy()
-    return cluster_ids, transitions
+    return cluster_ids, transitions.reshape(len(cluster_ids), len(STATES), len(ACTIONS), 2)

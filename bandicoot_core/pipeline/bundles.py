@@ -6,13 +6,18 @@ A bundle is written once, by `promotion`, under its version; what it is made of 
 from datetime import date
 
 from bandicoot_core.contracts import (
+    BEHAVIOURAL_TYPES,
+    CLUSTER_TYPES,
     CLUSTERS,
     TRANSITION_MODELS,
     TUPLE_CLUSTERS,
     TUPLE_INDICES,
     WHITTLE_INDICES,
 )
+from bandicoot_core.model.behavioural_types import BehaviouralTypes
 from bandicoot_core.model.bundle import ModelBundle
+from bandicoot_core.pipeline.training import MIXES, TYPES
+from bandicoot_core.policy.top_k import IndexPosterior
 from bandicoot_core.stores.installation import Installation
 
 BUNDLES = "model_bundles"
@@ -32,4 +37,24 @@ def load_bundle(stores: Installation, version: str) -> ModelBundle:
         recipe=facts["recipe"],
         first_week=date.fromisoformat(facts["first_week"]),
         last_week=date.fromisoformat(facts["last_week"]),
+    )
+
+
+def index_posterior(stores: Installation, version: str) -> IndexPosterior:
+    """What a stored model knows of its indices; MissingPartitionError when the lake has none of that version."""
+    lake = stores.lake
+    recipe = lake.require(BUNDLES, version).facts["recipe"]
+    return IndexPosterior(
+        transitions=lake.read(TRANSITION_MODELS, BUNDLES, version, "transitions"),
+        types=load_types(stores, version),
+        discount=float(recipe["discount"]),
+        seed=int(recipe["model_seed"]),
+    )
+
+
+def load_types(stores: Installation, version: str) -> BehaviouralTypes:
+    """The behavioural types of a stored model; MissingPartitionError when the lake has none of that version."""
+    return BehaviouralTypes.from_tables(
+        stores.lake.read(BEHAVIOURAL_TYPES, BUNDLES, version, TYPES),
+        stores.lake.read(CLUSTER_TYPES, BUNDLES, version, MIXES),
     )

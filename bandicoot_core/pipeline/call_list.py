@@ -24,7 +24,7 @@ from bandicoot_core.contracts import (
     WHITTLE_INDICES,
 )
 from bandicoot_core.errors import CheckFailedError, InvalidInputError, InvalidSettingError, NoChampionError
-from bandicoot_core.pipeline.bundles import BUNDLES
+from bandicoot_core.pipeline.bundles import BUNDLES, index_posterior
 from bandicoot_core.policy.budgets import check_districts
 from bandicoot_core.policy.call_list import DrawnList, ListInputs, draw_call_list
 from bandicoot_core.policy.checks import list_checks
@@ -85,7 +85,7 @@ def materialize_call_list(
         pending = pending_keys(connection, call_date=call_date, pending_days=options.pending_days)
         lookback_days = stores.settings.lookback_days
         drawn = draw_call_list(
-            _inputs(reader, as_of_day, model.model_version, pending, options),
+            _inputs(stores, reader, as_of_day, model.model_version, pending, options),
             lambda keys: caregiver_ids_for(connection, keys),
             call_date=call_date,
             options=options,
@@ -129,7 +129,7 @@ def make_call_list_again(stores: Installation, call_date: date, *, model_version
     version = model_version or made_with
     pending = lake.read(PENDING_CAREGIVERS, "call_list", key, _PENDING)
     with stores.published() as connection, stores.engine() as engine, lake.reader(engine) as reader:
-        inputs = _inputs(reader, as_of_day, version, pending, options)
+        inputs = _inputs(stores, reader, as_of_day, version, pending, options)
         _require_unchanged(manifest, "caregiver_states", as_of_day.isoformat(), reader)
         if version == made_with:
             _require_unchanged(manifest, BUNDLES, version, reader)
@@ -178,7 +178,9 @@ def materialize_published_call_list(
         )
 
 
-def _inputs(reader: LakeReader, as_of_day: date, version: str, pending: pa.Table, options: ListOptions) -> ListInputs:
+def _inputs(
+    stores: Installation, reader: LakeReader, as_of_day: date, version: str, pending: pa.Table, options: ListOptions
+) -> ListInputs:
     states = reader.scan(CAREGIVER_STATES, "caregiver_states", [as_of_day.isoformat()])
     if options.only_districts:
         known = states.select("district").distinct().to_pyarrow()["district"].drop_null().to_pylist()
@@ -190,6 +192,7 @@ def _inputs(reader: LakeReader, as_of_day: date, version: str, pending: pa.Table
         pending=ibis.memtable(pending),
         indices=reader.scan(WHITTLE_INDICES, BUNDLES, [version], "indices"),
         tuple_indices=reader.scan(TUPLE_INDICES, BUNDLES, [version], "tuple_indices"),
+        index_posterior=index_posterior(stores, version),
     )
 
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from bandicoot_core.calendar import last_day_of_week
 from bandicoot_core.contracts import (
     ACTIVE_STATUS,
+    ACTIVE_TUPLE,
     CALL_WORTH,
     CAREGIVER_STATES,
     CLUSTER_ASSIGNMENTS,
@@ -29,8 +30,8 @@ from bandicoot_core.evaluation.cohorts import Cohort, with_district_shares
 from bandicoot_core.evaluation.policy_comparison import call_worth_table, simulation_table
 from bandicoot_core.evaluation.report import Report
 from bandicoot_core.evaluation.simulation_charts import share_of_gain_by_budget, worth_of_one_more_call
-from bandicoot_core.model.indices import own_chances
-from bandicoot_core.pipeline.bundles import BUNDLES
+from bandicoot_core.model.behavioural_types import BehaviouralTypes, means_under_posteriors
+from bandicoot_core.pipeline.bundles import BUNDLES, load_types
 from bandicoot_core.settings import EvaluationOptions, ListOptions, ModelOptions
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.lake import Lake
@@ -76,7 +77,8 @@ def materialize_policy_simulation(
         groups = engine.to_pyarrow(_groups(states, assignments))
         inputs = reader.inputs
     transitions = stores.lake.read(TRANSITION_MODELS, BUNDLES, model.model_version, "transitions")
-    fitted = _fitted(groups, transitions, list_options, model_options, n_arms=options.simulated_caregivers)
+    types = load_types(stores, model.model_version)
+    fitted = _fitted(groups, transitions, types, list_options, model_options, n_arms=options.simulated_caregivers)
     calls_a_week = fitted.budget
     public = [public_cohort(seed) for seed in range(100, 100 + options.simulated_cohorts)]
     field = [field_cohort(seed) for seed in range(200, 200 + options.simulated_cohorts // 2)]
@@ -130,22 +132,23 @@ def read_policy_simulation(lake: Lake, week: date) -> Report:
 
 
 def _groups(states: ibis.Table, assignments: ibis.Table) -> ibis.Table:
-    """How many caregivers who may be called share tuple, cluster, state and district."""
+    """How many caregivers who may be called share counts, cluster, way of assignment, state and district."""
     callable_now = states.filter(states.status == ACTIVE_STATUS, states.ab_arm != CONTROL_ARM)
     known = callable_now.inner_join(assignments, "caregiver_key")
-    columns = (*PASSIVE_TUPLE, "cluster_id", "state", "district")
+    columns = (*PASSIVE_TUPLE, *ACTIVE_TUPLE, "cluster_id", "assigned_by", "state", "district")
     return known.group_by(*columns).agg(n_caregivers=known.count()).order_by(*columns)
 
 
 def _fitted(
     groups: pa.Table,
     transitions: pa.Table,
+    types: BehaviouralTypes,
     list_options: ListOptions,
     model_options: ModelOptions,
     *,
     n_arms: int,
 ) -> Cohort:
-    """The programme in miniature; every caregiver's truth is her own posterior, clusters are what is believed."""
+    """The programme in miniature; a caregiver's truth is her own posterior means, clusters are what is believed."""
     counts = np.asarray(groups["n_caregivers"].to_numpy(), dtype=np.int64)
     total = int(counts.sum())
     if total == 0:
@@ -156,19 +159,15 @@ def _fitted(
     n_arms = min(n_arms, total)
     # Each group gets its share of the arms, rounded so that the sum is right: no draw, hence no seed.
     shrunk = np.diff(np.cumsum(counts) * n_arms // total, prepend=0)
-    p_passive, p_active = own_chances(groups, transitions, prior_weight=model_options.prior_weight)
-    chances = {
-        "p_passive_u": p_passive[:, 0],
-        "p_passive_r": p_passive[:, 1],
-        "p_active_u": p_active[:, 0],
-        "p_active_r": p_active[:, 1],
-    }
-    described = groups.select(["cluster_id", "state", "district"]).append_column("n_caregivers", pa.array(shrunk))
-    for name, values in chances.items():
+    # A group that gets no arm needs no chances.
+    described = groups.append_column("n_arms", pa.array(shrunk)).filter(pa.array(shrunk > 0))
+    chances = means_under_posteriors(types, described, np.concatenate([types.p_passive, types.p_active]).T)
+    described = described.select(["cluster_id", "state", "district"]).append_column("n_caregivers", described["n_arms"])
+    for name, values in zip(("p_passive_u", "p_passive_r", "p_active_u", "p_active_r"), chances.T, strict=True):
         described = described.append_column(name, pa.array(values))
     return fitted_cohort(
         transitions,
-        described.filter(pa.array(shrunk > 0)),
+        described,
         budget=max(1, round(7 * list_options.budget * n_arms / total)),
         n_weeks=_FITTED_WEEKS,
         cool_down_weeks=list_options.cool_down_days // 7,

@@ -9,7 +9,9 @@ from datetime import date, datetime
 from bandicoot_core.calendar import last_day_of_week
 from bandicoot_core.checks import CheckOutcome, blocking_failures
 from bandicoot_core.contracts import (
+    BEHAVIOURAL_TYPES,
     CLUSTER_ASSIGNMENTS,
+    CLUSTER_TYPES,
     CLUSTERS,
     TRANSITION_MODELS,
     TUPLE_CLUSTERS,
@@ -20,7 +22,7 @@ from bandicoot_core.errors import InvalidInputError
 from bandicoot_core.model.versions import CANDIDATE_CHECKS, ModelBundle, bundle_digest, candidate_checks, model_version
 from bandicoot_core.pipeline.bundles import BUNDLES, load_bundle
 from bandicoot_core.pipeline.guarding import GUARDED, guard_outcomes
-from bandicoot_core.pipeline.training import MAPPER_FILE
+from bandicoot_core.pipeline.training import MAPPER_FILE, MIXES, TYPES
 from bandicoot_core.settings import ModelOptions
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.manifest import Manifest
@@ -133,8 +135,10 @@ def decide_model_version(
 def _bundle(stores: Installation, week: date, options: ModelOptions) -> ModelBundle:
     lake, key = stores.lake, week.isoformat()
     history = lake.require("engagement_history", key)
-    # The assignments and the mapper are part of the model: another content of theirs is another version.
-    parts = {part: lake.digest(part, [key]) for part in ("cluster_assignments", "features_only_mapper")}
+    # Assignments, mapper and behavioural types are part of the model: another content of theirs is another version.
+    parts = {
+        part: lake.digest(part, [key]) for part in ("cluster_assignments", "features_only_mapper", "transition_models")
+    }
     return ModelBundle(
         clusters=lake.read(CLUSTERS, "clusters", key),
         tuple_clusters=lake.read(TUPLE_CLUSTERS, "clusters", key, "tuple_clusters"),
@@ -190,6 +194,8 @@ def _keep(
                 "transitions": (TRANSITION_MODELS, bundle.transitions),
                 "indices": (WHITTLE_INDICES, bundle.indices),
                 "tuple_indices": (TUPLE_INDICES, bundle.tuple_indices),
+                TYPES: (BEHAVIOURAL_TYPES, lake.read(BEHAVIOURAL_TYPES, "transition_models", key, TYPES)),
+                MIXES: (CLUSTER_TYPES, lake.read(CLUSTER_TYPES, "transition_models", key, MIXES)),
                 "assignments": (CLUSTER_ASSIGNMENTS, assignments),
             },
             engine=engine,

@@ -8,8 +8,11 @@ from ibis.backends.duckdb import Backend
 
 from bandicoot_core.calendar import last_day_of_week
 from bandicoot_core.contracts import (
+    ACTIVE_TUPLE,
+    BEHAVIOURAL_TYPES,
     CAREGIVERS,
     CLUSTER_ASSIGNMENTS,
+    CLUSTER_TYPES,
     CLUSTERS,
     ENGAGEMENT_HISTORY,
     PASSIVE_COUNTS,
@@ -25,17 +28,18 @@ from bandicoot_core.model.assignment import (
     cluster_assignments,
     features_without_history,
 )
-from bandicoot_core.model.indices import index_table, tuple_index_table
+from bandicoot_core.model.behavioural_types import BehaviouralTypes, own_index_table
+from bandicoot_core.model.indices import index_table
 from bandicoot_core.model.mapper import dump_mapper, fit_mapper, load_mapper, mapper_training, predict_clusters
-from bandicoot_core.model.posterior import FloatArray
-from bandicoot_core.model.recipe import chances_of_clusters, clusters_of, passive_means_of_clusters
-from bandicoot_core.model.transitions import counts_by_cluster
+from bandicoot_core.model.recipe import chances_of_members, clusters_of, weighted_counts
 from bandicoot_core.settings import ModelOptions
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.lake import LakeReader
 from bandicoot_core.stores.manifest import Manifest
 
 MAPPER_FILE = "mapper.skops"
+TYPES, MIXES = "behavioural_types", "cluster_types"
+"""Tables of a partition of transition_models, beside the chances of clusters."""
 
 
 def materialize_clusters(stores: Installation, week: date, options: ModelOptions) -> Manifest:
@@ -101,28 +105,40 @@ def materialize_cluster_assignments(stores: Installation, week: date, options: M
 def materialize_transition_models(stores: Installation, week: date, options: ModelOptions) -> Manifest:
     """Write the `transition_models` partition: per cluster, state and action, with counts and intervals."""
     lake, key = stores.lake, week.isoformat()
-    passive_means = _passive_means(stores, week)
+    clusters = lake.read(CLUSTERS, "clusters", key)
     with stores.engine() as engine, lake.reader(engine) as reader:
         assignments = reader.scan(CLUSTER_ASSIGNMENTS, "cluster_assignments", [key])
-        counts = counts_by_cluster(_counts(reader, engine, week), assignments).to_pyarrow()
-        transitions = chances_of_clusters(counts, passive_means, options)
-        return lake.write(
-            "transition_models",
-            key,
-            {"data": (TRANSITION_MODELS, transitions)},
-            inputs={**reader.inputs, **{asset: lake.digest(asset, [key]) for asset in ("passive_counts", "clusters")}},
-            recipe=options.model_dump(include={"interval"}),
-            facts=_transition_facts(transitions),
-        )
+        history = reader.scan(ENGAGEMENT_HISTORY, "engagement_history", [key])
+        n_weeks = int(lake.require("engagement_history", key).facts["n_weeks"])
+        fitted = chances_of_members(weighted_counts(history, options, n_weeks=n_weeks), assignments, clusters, options)
+        inputs = {**reader.inputs, "clusters": lake.digest("clusters", [key])}
+    types, cluster_types = fitted.types.tables()
+    return lake.write(
+        "transition_models",
+        key,
+        {
+            "data": (TRANSITION_MODELS, fitted.transitions),
+            TYPES: (BEHAVIOURAL_TYPES, types),
+            MIXES: (CLUSTER_TYPES, cluster_types),
+        },
+        inputs=inputs,
+        recipe=options.model_dump(include={"interval", "estimator", "half_life_weeks"}),
+        facts=_transition_facts(fitted.transitions),
+    )
 
 
 def materialize_whittle_indices(stores: Installation, week: date, options: ModelOptions) -> Manifest:
     """Write the `whittle_indices` partition: the index per cluster and state, and per distinct tuple for ties."""
     key = week.isoformat()
     transitions = stores.lake.read(TRANSITION_MODELS, "transition_models", key)
+    types = BehaviouralTypes.from_tables(
+        stores.lake.read(BEHAVIOURAL_TYPES, "transition_models", key, TYPES),
+        stores.lake.read(CLUSTER_TYPES, "transition_models", key, MIXES),
+    )
     with stores.engine() as engine, stores.lake.reader(engine) as reader:
         assignments = reader.scan(CLUSTER_ASSIGNMENTS, "cluster_assignments", [key])
-        combos = assignments.select(*PASSIVE_TUPLE, "cluster_id").distinct().to_pyarrow()
+        names = (*PASSIVE_TUPLE, *ACTIVE_TUPLE, "cluster_id", "assigned_by")
+        combos = assignments.select(*names).distinct().to_pyarrow().sort_by([(name, "ascending") for name in names])
         inputs = {**reader.inputs, "transition_models": stores.lake.digest("transition_models", [key])}
     indices = index_table(
         transitions,
@@ -131,13 +147,13 @@ def materialize_whittle_indices(stores: Installation, week: date, options: Model
         n_draws=options.n_draws,
         seed=options.model_seed,
     )
-    own = tuple_index_table(combos, transitions, prior_weight=options.prior_weight, discount=options.discount)
+    own = own_index_table(combos, types, discount=options.discount)
     return stores.lake.write(
         "whittle_indices",
         key,
         {"data": (WHITTLE_INDICES, indices), "tuple_indices": (TUPLE_INDICES, own)},
         inputs=inputs,
-        recipe=options.model_dump(include={"discount", "interval", "n_draws", "model_seed", "prior_weight"}),
+        recipe=options.model_dump(include={"discount", "interval", "n_draws", "model_seed"}),
         facts={"n_tuple_indices": own.num_rows},
     )
 
@@ -158,16 +174,6 @@ def _assigned_by_history(reader: LakeReader, engine: Backend, week: date, option
     tuples = reader.scan(TUPLE_CLUSTERS, "clusters", [week.isoformat()], table="tuple_clusters")
     counts = _counts(reader, engine, week)
     return assigned_by_history(counts, tuples, min_passive_weeks=options.min_passive_weeks)
-
-
-def _passive_means(stores: Installation, week: date) -> FloatArray:
-    """Empirical-Bayes passive chances of each cluster, from all tuples of the week and the clusters they went to."""
-    lake, key = stores.lake, week.isoformat()
-    return passive_means_of_clusters(
-        lake.read(PASSIVE_COUNTS, "passive_counts", key),
-        lake.read(TUPLE_CLUSTERS, "clusters", key, "tuple_clusters"),
-        lake.require("clusters", key).n_rows(),
-    )
 
 
 def _transition_facts(transitions: pa.Table) -> dict[str, int]:

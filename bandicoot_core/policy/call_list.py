@@ -25,6 +25,7 @@ from bandicoot_core.policy.ranking import (
     standings,
     with_pool,
 )
+from bandicoot_core.policy.top_k import IndexPosterior, alike, p_top_k
 from bandicoot_core.settings import ListOptions
 
 CaregiverIds: TypeAlias = Mapping[int, str] | pa.Table
@@ -45,6 +46,8 @@ class ListInputs:
     """WHITTLE_INDICES of the champion model."""
     tuple_indices: ibis.Table
     """TUPLE_INDICES of the champion model."""
+    index_posterior: IndexPosterior
+    """How well the champion model knows its indices."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +106,23 @@ def draw_call_list(
             pools,
             call_date=call_date,
             exploration_share=options.exploration_share,
+            index_level=options.index_level,
         ).to_pyarrow()
+        groups = alike(eligible_only(known), options.index_level).to_pyarrow()
         funnel = eligibility_funnel(known).to_pyarrow()
         state_counts = dict.fromkeys(STATES, 0) | _counts(known.filter(known.status == ACTIVE_STATUS), "state")
         pooled = with_pool(eligible_only(known), pools)
         n_eligible = dict.fromkeys(pools["pool"].to_pylist(), 0) | _counts(pooled, "pool")
     ids = look_up_ids(rows["caregiver_key"].combine_chunks())
-    call_list = make_call_list(rows, ids, call_date=call_date, model_version=model_version, lookback_days=lookback_days)
+    call_list = make_call_list(
+        rows,
+        ids,
+        call_date=call_date,
+        model_version=model_version,
+        lookback_days=lookback_days,
+        index_level=options.index_level,
+        p_top_k=p_top_k(rows, groups, inputs.index_posterior, k=options.budget, index_level=options.index_level),
+    )
     return DrawnList(call_list, funnel, state_counts, n_eligible, rows.num_rows)
 
 
@@ -133,7 +146,7 @@ def explain(
     pools = budget_pools(options)
     slots = ibis.memtable(with_slots(pools, exploration_share=options.exploration_share))
     pooled = with_pool(eligibility, pools)
-    standing = standings(eligible_only(pooled), indices, tuple_indices, slots)
+    standing = standings(eligible_only(pooled), indices, tuple_indices, slots, index_level=options.index_level)
     hers = pooled.filter(pooled.caregiver_key == caregiver_key, pooled.excluded_by.isnull())
     ranked = hers.inner_join(standing, same_standing(hers, standing), rname="standing_{name}").select(
         "caregiver_key", *_STANDING_COLUMNS

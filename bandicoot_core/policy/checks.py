@@ -6,6 +6,7 @@ ranking; what happens after a failure, to whoever publishes.
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
@@ -21,8 +22,8 @@ LIST_CHECKS = {
     "ranks_are_complete": "Ranks run from 1 to the length of the list, each once",
     "states_are_valid": "Every state is R or U",
     "everyone_has_a_cluster": "Every listed caregiver has a cluster",
-    "indices_are_finite": "Every index and both ends of its interval are finite numbers",
-    "propensities_are_chances": "Every propensity is above 0 and at most 1",
+    "indices_are_finite": "Every index, her own included, and both ends of its interval are finite numbers",
+    "propensities_are_chances": "Every propensity is above 0 and at most 1, every p_top_k between 0 and 1",
     "is_one_list": "All rows are for one day and from one model version",
     "budget_is_respected": "The list is no longer than the budget, in each district and in all",
     "nobody_is_in_control": "Nobody on the list is in the experiment's control arm",
@@ -138,13 +139,13 @@ def _everyone_has_a_cluster(call_list: pa.Table) -> CheckOutcome:
 
 
 def _indices_are_finite(call_list: pa.Table) -> CheckOutcome:
-    columns = ("whittle_index", "index_low", "index_high")
+    columns = ("whittle_index", "index_low", "index_high", "own_index")
     finite = [pc.fill_null(pc.is_finite(call_list[name]), False) for name in columns]
-    infinite = _failing(call_list, pc.and_(pc.and_(finite[0], finite[1]), finite[2]))
+    infinite = _failing(call_list, reduce(pc.and_, finite))
     return _outcome(
         "indices_are_finite",
         infinite.num_rows == 0,
-        "Every index and both ends of its interval are finite numbers.",
+        "Every index, her own included, and both ends of its interval are finite numbers.",
         otherwise=f"{infinite.num_rows} rows have one that is not (first: {_first(infinite)}): look at "
         "whittle_indices of the champion model.",
         n_not_finite=infinite.num_rows,
@@ -152,12 +153,14 @@ def _indices_are_finite(call_list: pa.Table) -> CheckOutcome:
 
 
 def _propensities_are_chances(call_list: pa.Table) -> CheckOutcome:
-    column = call_list["propensity"]
-    invalid = _failing(call_list, pc.and_(pc.greater(column, 0), pc.less_equal(column, 1)))
+    propensity, p_top_k = call_list["propensity"], call_list["p_top_k"]
+    is_propensity = pc.and_(pc.greater(propensity, 0), pc.less_equal(propensity, 1))
+    is_chance = pc.and_(pc.greater_equal(p_top_k, 0), pc.less_equal(p_top_k, 1))
+    invalid = _failing(call_list, pc.and_(is_propensity, is_chance))
     return _outcome(
         "propensities_are_chances",
         invalid.num_rows == 0,
-        "Every propensity is above 0 and at most 1.",
+        "Every propensity is above 0 and at most 1, every p_top_k between 0 and 1.",
         otherwise=f"{invalid.num_rows} are not (first: {_first(invalid)}); effects could not be estimated from this "
         "list: make it again.",
         n_invalid=invalid.num_rows,

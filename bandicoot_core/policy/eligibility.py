@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 import ibis
 
-from bandicoot_core.contracts import ACTIVE_STATUS, CONTROL_ARM, PASSIVE_TUPLE
+from bandicoot_core.contracts import ACTIVE_STATUS, ACTIVE_TUPLE, CONTROL_ARM, PASSIVE_TUPLE
 
 NOT_ACTIVE = "not active"
 IN_WARM_UP = "warm-up"
@@ -40,7 +40,7 @@ def with_eligibility(
     call_date: date,
     cool_down_days: int,
 ) -> ibis.Table:
-    """Every caregiver of `states` with her cluster, her passive counts and `excluded_by`, null when eligible.
+    """Every caregiver of `states` with her cluster, her counts and `excluded_by`, null when eligible.
 
     states: CAREGIVER_STATES at the end of the day before `call_date`. assignments: CLUSTER_ASSIGNMENTS.
     pending: caregiver_key of everyone who is on an earlier list of the last pending days and has no outcome yet;
@@ -55,7 +55,7 @@ def with_eligibility(
 
     The cool-down can look no further back than `states` does: its lookback must be at least `cool_down_days`.
     """
-    clusters = assignments.select("caregiver_key", "cluster_id", *PASSIVE_TUPLE)
+    clusters = assignments.select("caregiver_key", "cluster_id", "assigned_by", *PASSIVE_TUPLE, *ACTIVE_TUPLE)
     waiting = pending.select("caregiver_key").distinct().mutate(is_waiting=ibis.literal(True))
     joined = (
         states.left_join(clusters, "caregiver_key")

@@ -4,8 +4,17 @@ Two steps, because a caregiver's public id, which breaks the last ties, is not i
 engine over all eligible caregivers and keeps the few who can be on the list; `make_call_list` settles it among them.
 Who is eligible belongs to eligibility, how many slots there are to budgets, the wording to reasons.
 
-The order: highest whittle_index first; then highest own_index; then days since the last call, never called (within
-the lookback) first, then longest ago; then md5 of "<caregiver_id>|<call_date>" ascending, as lower-case hex digits.
+The order: highest index first; then days since the last call, never called (within the lookback) first, then longest
+ago; then md5 of "<caregiver_id>|<call_date>" ascending, as lower-case hex digits. Which index is the option
+`index_level`:
+
+- caregiver: own_index, what a call is worth by her own weeks, with and without calls;
+- cluster: whittle_index, that of her cluster in her state; then own_index, since hundreds of thousands of caregivers
+  share some forty values.
+
+The default is caregiver: in simulated programmes the 2.5% ranked first by their own index were worth as much or more
+by their true index at every number of weeks with calls, and up to twice as much where calls had told callers apart
+(docs/model.md has the figures, evaluation.estimation measures them).
 
 The draw: of a pool's budget, n_explore slots go to those who are left after the slots by order, in ascending order
 of md5 of "<caregiver_key>|<call_date>|explore". The finished list is ranked by the order alone, drawn caregivers
@@ -24,26 +33,27 @@ is listed with the propensity
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+from typing import Literal
 
 import ibis
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bandicoot_core.contracts import CALL_LIST, PASSIVE_TUPLE, conform
+from bandicoot_core.contracts import ACTIVE_TUPLE, CALL_LIST, PASSIVE_TUPLE, conform
 from bandicoot_core.errors import InvalidInputError
 from bandicoot_core.policy.budgets import SHARED_POOL, with_slots
 from bandicoot_core.policy.reasons import reasons
 
 _ARM = ("cluster_id", "state")
-_OWN_ARM = (*PASSIVE_TUPLE, *_ARM)
+_OWN_ARM = (*PASSIVE_TUPLE, *ACTIVE_TUPLE, *_ARM)
 _INDEX_FACTS = ("whittle_index", "index_low", "index_high", "p_passive", "p_active")
-_SORT_KEYS = [
-    ("whittle_index", "descending", "at_end"),
-    ("own_index", "descending", "at_end"),
-    ("last_call_date", "ascending", "at_start"),
-    ("tie_hash", "ascending", "at_end"),
-]
+IndexLevel = Literal["caregiver", "cluster"]
+_INDICES_IN_ORDER: dict[IndexLevel, tuple[str, ...]] = {
+    "caregiver": ("own_index",),
+    "cluster": ("whittle_index", "own_index"),
+}
+"""The indices that decide the order, by level, the most important first."""
 _BUCKET_DIGITS = 3
 """Hex digits of the draw's hash by which rows are counted: 4,096 buckets a pool, of 244 rows at 1M caregivers."""
 
@@ -56,6 +66,7 @@ def candidates(
     *,
     call_date: date,
     exploration_share: float,
+    index_level: IndexLevel,
 ) -> ibis.Table:
     """Every row that can be on the list of `call_date`, with what settles it: a few rows more than the budget.
 
@@ -74,7 +85,7 @@ def candidates(
     """
     slots = ibis.memtable(with_slots(pools, exploration_share=exploration_share))
     keyed = _with_bucket(with_pool(eligible, pools), call_date)
-    standing = standings(with_pool(eligible, pools), indices, tuple_indices, slots)
+    standing = standings(with_pool(eligible, pools), indices, tuple_indices, slots, index_level=index_level)
 
     ahead_of_cut = standing.filter(standing.n_ahead < standing.n_exploit)
     by_order = keyed.semi_join(ahead_of_cut, same_standing(keyed, ahead_of_cut))
@@ -94,11 +105,18 @@ def with_pool(eligible: ibis.Table, pools: pa.Table) -> ibis.Table:
     return eligible.mutate(pool=has_own_pool.ifelse(eligible.district, SHARED_POOL))
 
 
-def standings(pooled: ibis.Table, indices: ibis.Table, tuple_indices: ibis.Table, slots: ibis.Table) -> ibis.Table:
+def standings(
+    pooled: ibis.Table,
+    indices: ibis.Table,
+    tuple_indices: ibis.Table,
+    slots: ibis.Table,
+    *,
+    index_level: IndexLevel,
+) -> ibis.Table:
     """Where caregivers stand in the order without the hash, one row for each set of facts that decides it.
 
-    pooled: eligible rows with their `pool`. slots: pools with n_exploit and n_explore. Returned per pool, passive
-    counts, cluster, state and last_call_date: the indices, n_ahead, n_tied, n_eligible, n_exploit and n_explore.
+    pooled: eligible rows with their `pool`. slots: pools with n_exploit and n_explore. Returned per pool, counts,
+    cluster, state and last_call_date: the indices, n_ahead, n_tied, n_eligible, n_exploit and n_explore.
     Facts that differ but give the same indices are tied all the same.
     """
     facts = ("pool", *_OWN_ARM, "last_call_date")
@@ -108,15 +126,15 @@ def standings(pooled: ibis.Table, indices: ibis.Table, tuple_indices: ibis.Table
     indexed = counted.left_join(arms, _ARM, rname="arm_{name}").select(*counted.columns, *_INDEX_FACTS)
     indexed = indexed.left_join(own, _OWN_ARM, rname="own_{name}").select(*indexed.columns, "own_index")
 
+    in_order = _INDICES_IN_ORDER[index_level]
     first_to_this = ibis.cumulative_window(
         group_by="pool",
         order_by=[
-            ibis.desc("whittle_index", nulls_first=True),
-            ibis.desc("own_index", nulls_first=True),
+            *(ibis.desc(name, nulls_first=True) for name in in_order),
             ibis.asc("last_call_date", nulls_first=True),
         ],
     )
-    tied = ibis.window(group_by=("pool", "whittle_index", "own_index", "last_call_date"))
+    tied = ibis.window(group_by=("pool", *in_order, "last_call_date"))
     stepped = indexed.mutate(n_before=indexed.n_alike.sum().over(first_to_this) - indexed.n_alike)
     standing = stepped.mutate(
         n_ahead=stepped.n_before.min().over(tied),
@@ -158,11 +176,14 @@ def make_call_list(
     call_date: date,
     model_version: str,
     lookback_days: int,
+    index_level: IndexLevel,
+    p_top_k: np.ndarray,
 ) -> pa.Table:
     """The ranked list of `call_date` [CALL_LIST]; empty when no pool has a slot or nobody is eligible.
 
     candidate_rows: what `candidates` returned for the same date, in any order. caregiver_ids: the public id of each
-    candidate, as a mapping from caregiver_key or a table (caregiver_key, caregiver_id). With more slots than
+    candidate, as a mapping from caregiver_key or a table (caregiver_key, caregiver_id). p_top_k: of each candidate in
+    the order of the rows, (n_rows,), as `top_k` finds it. With more slots than
     eligible caregivers everybody is listed, with propensity 1.
 
     InvalidInputError when a candidate has no finite index, or no public id.
@@ -173,8 +194,14 @@ def make_call_list(
     keys = candidate_rows["caregiver_key"].combine_chunks()
     hashes = tie_hashes(_ids_of(keys, caregiver_ids), call_date)
     rows = candidate_rows.append_column("tie_hash", pa.array(hashes, pa.string()))
+    rows = rows.append_column("p_top_k", pa.array(p_top_k, pa.float64()))
     rows = rows.append_column("propensity", pa.array(propensities(rows), pa.float64()))
-    rows = rows.take(pc.sort_indices(rows, sort_keys=_SORT_KEYS)).combine_chunks()
+    in_order = [
+        *((name, "descending", "at_end") for name in _INDICES_IN_ORDER[index_level]),
+        ("last_call_date", "ascending", "at_start"),
+        ("tie_hash", "ascending", "at_end"),
+    ]
+    rows = rows.take(pc.sort_indices(rows, sort_keys=in_order)).combine_chunks()
 
     pool = rows["pool"].combine_chunks().dictionary_encode().indices.to_numpy()
     is_by_order = _position_within(pool) < rows["n_exploit"].to_numpy()

@@ -6,7 +6,7 @@ the table of current states in current_states; what goes on a list is decided in
 """
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 import psycopg
@@ -28,11 +28,17 @@ CALL_LIST_CHANNEL = "bandicoot_call_list"
 """Channel on which each publication is announced; the payload is the call date, YYYY-MM-DD."""
 
 _STAMPS = ("run_id", "published_at")
+_IN_EVERY_NEW_LIST = ("own_index", "p_top_k")
+"""Columns that only lists of older releases may lack."""
 
 UNSTAMPED_CALL_LIST = TableContract(
     "published_call_list",
     "A call list by caregiver_id, before the publication adds its run and instant",
-    tuple(column for column in PUBLISHED_CALL_LIST.columns if column.name not in _STAMPS),
+    tuple(
+        replace(column, is_nullable=False) if column.name in _IN_EVERY_NEW_LIST else column
+        for column in PUBLISHED_CALL_LIST.columns
+        if column.name not in _STAMPS
+    ),
     key=PUBLISHED_CALL_LIST.key,
     sort_by=PUBLISHED_CALL_LIST.sort_by,
 )

@@ -21,6 +21,8 @@ DESIGNED_LIST_COLUMNS = [
     "model_version",
     "run_id",
     "published_at",
+    "own_index",
+    "p_top_k",
 ]
 
 

@@ -199,6 +199,7 @@ def test_the_recipe_in_one_piece_gives_the_tables_of_the_pipeline(programme: Pro
         trained = train_recipe(
             reader.scan(ENGAGEMENT_HISTORY, "engagement_history", [KEY]),
             programme.model_options,
+            n_weeks=programme.model_options.training_weeks,
             caregivers=reader.scan(CAREGIVERS, "caregivers", [last_day_of_week(WEEK).isoformat()]),
         )
         n_assigned = trained.assignments.count().to_pyarrow().as_py()

@@ -50,6 +50,7 @@ def test_scores_are_those_of_a_walk_from_caregiver_to_caregiver(
     trained = train_recipe(
         history_until(in_engine(shared_engine, ROWS), n_weeks=origin + 1),
         OPTIONS,
+        n_weeks=origin + 1,
         caregivers=in_engine(shared_engine, registry_of(ROWS)),
     )
     passive, active = transition_arrays(trained.transitions)

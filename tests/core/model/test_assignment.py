@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ibis.backends.duckdb import Backend
 
-from bandicoot_core.contracts import CLUSTER_ASSIGNMENTS, PASSIVE_TUPLE, conform
+from bandicoot_core.contracts import ACTIVE_TUPLE, CLUSTER_ASSIGNMENTS, PASSIVE_TUPLE, conform
 from bandicoot_core.model.assignment import (
     FEATURE_COLUMNS,
     assigned_by_history,
@@ -36,10 +36,12 @@ def caregivers_of(*rows: tuple[Any, ...]) -> ibis.Table:
 
 
 def counts_of(*rows: tuple[int, ...]) -> ibis.Table:
-    """Rows of caregiver_key, n_rr, n_ru, n_ur, n_uu."""
+    """Rows of caregiver_key, n_rr, n_ru, n_ur, n_uu; she was called twice for each passive week from R to R."""
     columns = {"caregiver_key": pa.array([row[0] for row in rows], pa.int64())}
     for i, name in enumerate(PASSIVE_TUPLE, start=1):
         columns[name] = pa.array([row[i] for row in rows], pa.int16())
+    for name in ACTIVE_TUPLE:
+        columns[name] = pa.array([2 * row[1] for row in rows], pa.int16())
     return ibis.memtable(pa.table(columns))
 
 
@@ -132,9 +134,9 @@ def test_every_caregiver_of_the_snapshot_is_assigned_once(engine: Backend) -> No
     )
     table = conform(engine.to_pyarrow(assignments), CLUSTER_ASSIGNMENTS)
     assert [tuple(row.values()) for row in table.to_pylist()] == [
-        (1, 2, "history", 9, 1, 2, 0),
-        (2, 0, "features", 0, 0, 1, 0),
-        (3, 1, "features", 0, 0, 0, 0),
+        (1, 2, "history", 9, 1, 2, 0, 18, 18, 18, 18),
+        (2, 0, "features", 0, 0, 1, 0, 0, 0, 0, 0),
+        (3, 1, "features", 0, 0, 0, 0, 0, 0, 0, 0),
     ]
 
 

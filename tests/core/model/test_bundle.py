@@ -5,6 +5,7 @@ from datetime import date
 import pyarrow as pa
 import pytest
 
+from bandicoot_core.contracts import ACTIVE_TUPLE, PASSIVE_TUPLE, TRANSITION_MODELS
 from bandicoot_core.model.bundle import ModelBundle, bundle_digest
 
 TABLES = ("clusters", "tuple_clusters", "transitions", "indices", "tuple_indices")
@@ -29,16 +30,16 @@ def test_the_digest_is_the_same_on_every_machine() -> None:
             {"cluster_id": [0], "p_passive_u": [0.25], "p_passive_r": [0.75], "n_caregivers": [5], "n_tuples": [2]}
         ),
         tuple_clusters=_empty("n_rr", "n_ru", "n_ur", "n_uu", "cluster_id", "n_caregivers"),
-        transitions=_empty("cluster_id", "state", "action", "n_to_r", "n_to_u", "p_next_r", "p_low", "p_high"),
+        transitions=_empty(*TRANSITION_MODELS.column_names),
         indices=_empty(
             "cluster_id", "state", "whittle_index", "index_low", "index_high", "is_indexable", "p_passive", "p_active"
         ),
-        tuple_indices=_empty("n_rr", "n_ru", "n_ur", "n_uu", "cluster_id", "state", "own_index"),
+        tuple_indices=_empty(*PASSIVE_TUPLE, *ACTIVE_TUPLE, "cluster_id", "state", "own_index"),
         recipe={"n_clusters": 1},
         first_week=date(2026, 5, 24),
         last_week=date(2026, 11, 15),
     )
-    assert bundle_digest(empty) == "756c0211261ac6e5df706c30fecf49e9ffd9a9b240a958b9e4a4e6550a531b17"
+    assert bundle_digest(empty) == "1104b718b1a50aa7f324ef30639ae4a9899cc6c555d2c52f90ec3f7dae083f59"
 
 
 def _empty(*names: str) -> pa.Table:

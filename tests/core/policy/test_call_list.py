@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import policy_tables as given
 import pyarrow as pa
 import pytest
@@ -33,6 +35,7 @@ def inputs(engine: Backend) -> ListInputs:
         pending=engine.create_table("pending", given.pending(7)),
         indices=engine.create_table("indices", INDICES),
         tuple_indices=engine.create_table("tuple_indices", TUPLE_INDICES),
+        index_posterior=given.index_posterior(),
     )
 
 
@@ -63,6 +66,17 @@ def test_a_list_is_drawn_from_end_to_end(inputs):
     assert result.state_counts == {"U": 5, "R": 2}
     assert result.n_eligible == {"": 4, "Nashik": 1}
     assert result.n_candidates == 5
+
+
+def test_each_level_of_the_index_tells_its_own_chance_to_be_among_the_top(inputs):
+    # Four of the five eligible get a slot: the four in U, whose index is higher beyond doubt, against one in R.
+    sure = replace(inputs, index_posterior=given.index_posterior(n_effective=1e6))
+    for index_level in ("caregiver", "cluster"):
+        listed = drawn(sure, ListOptions(budget=4, exploration_share=0, index_level=index_level)).call_list
+        by_state = dict(zip(listed["state"].to_pylist(), listed["p_top_k"].to_pylist(), strict=True))
+        n_u = 3  # caregivers 1, 4 and 6; 2 and 8 are in R
+        assert by_state["U"] == pytest.approx(1.0)
+        assert by_state["R"] == pytest.approx((4 - n_u) / 2)
 
 
 def test_a_drawn_list_passes_its_checks(inputs):

@@ -87,14 +87,15 @@ def test_a_caregiver_on_several_pending_lists_stays_one_row(engine):
 
 
 def test_cluster_and_counts_come_with_the_states(engine):
-    assignments = given.assignments({"caregiver_key": 1, "cluster_id": 4, "n_rr": 5, "n_ru": 6, "n_ur": 7, "n_uu": 8})
+    counts = {name: number for number, name in enumerate(given.NO_WEEKS, start=5)}
+    assignments = given.assignments({"caregiver_key": 1, "cluster_id": 4, "assigned_by": "features", **counts})
     states = given.states({"caregiver_key": 1, "district": None}, {"caregiver_key": 2})
     rows = engine.to_pyarrow(judged(states, assignments, given.pending()).order_by("caregiver_key"))
-    columns = ["caregiver_key", "district", "cluster_id", "n_rr", "n_ru", "n_ur", "n_uu"]
+    columns = ["caregiver_key", "district", "cluster_id", "assigned_by", *counts]
     assert rows.column_names == [*states.column_names, *columns[2:], "excluded_by"]
     assert [list(row.values()) for row in rows.select(columns).to_pylist()] == [
-        [1, None, 4, 5, 6, 7, 8],
-        [2, "Pune", None, None, None, None, None],
+        [1, None, 4, "features", 5, 6, 7, 8, 9, 10, 11, 12],
+        [2, "Pune", *[None] * 10],
     ]
 
 

@@ -24,6 +24,8 @@ ROW = {
     "ab_arm": "treatment",
     "propensity": 1.0,
     "model_version": "m-1",
+    "own_index": 0.7,
+    "p_top_k": 0.25,
 }
 
 
@@ -70,6 +72,9 @@ def test_a_good_list_passes_everything():
         ([{}, {"propensity": 0.0}, {}], "propensities_are_chances"),
         ([{}, {"propensity": 1.01}, {}], "propensities_are_chances"),
         ([{}, {"propensity": float("nan")}, {}], "propensities_are_chances"),
+        ([{}, {"own_index": float("inf")}, {}], "indices_are_finite"),
+        ([{}, {"p_top_k": 1.01}, {}], "propensities_are_chances"),
+        ([{}, {"p_top_k": None}, {}], "propensities_are_chances"),
         ([{}, {"model_version": "m-2"}, {}], "is_one_list"),
         ([{}, {"call_date": days_ago(1)}, {}], "is_one_list"),
         ([{}, {"caregiver_key": 902}, {}], "nobody_is_in_control"),

@@ -42,6 +42,7 @@ def expressions() -> dict[str, ibis.Table]:
             budget_pools(ListOptions(budget=10, district_budgets={"Pune": 3})),
             call_date=CALL_DATE,
             exploration_share=0.1,
+            index_level="cluster",
         ),
     }
 

@@ -73,17 +73,29 @@ def candidate_rows(
             budget_pools(options),
             call_date=call_date,
             exploration_share=options.exploration_share,
+            index_level=options.index_level,
         )
     )
 
 
-def listed(rows: pa.Table, *, call_date: date = CALL_DATE) -> pa.Table:
-    ids = {key: public_id(key) for key in rows["caregiver_key"].to_pylist()}
-    return make_call_list(rows, ids, call_date=call_date, model_version="m-1", lookback_days=LOOKBACK_DAYS)
+def made(rows: pa.Table, ids: Mapping[int, str] | pa.Table, **changes: Any) -> pa.Table:
+    arguments: dict[str, Any] = {
+        "call_date": CALL_DATE,
+        "model_version": "m-1",
+        "lookback_days": LOOKBACK_DAYS,
+        "index_level": "cluster",
+        "p_top_k": np.full(rows.num_rows, 0.5),
+        **changes,
+    }
+    return make_call_list(rows, ids, **arguments)
+
+
+def listed(rows: pa.Table, **changes: Any) -> pa.Table:
+    return made(rows, {key: public_id(key) for key in rows["caregiver_key"].to_pylist()}, **changes)
 
 
 def call_list(engine: Backend, caregivers: Sequence[Mapping[str, Any]], options: ListOptions) -> pa.Table:
-    return listed(candidate_rows(engine, caregivers, options))
+    return listed(candidate_rows(engine, caregivers, options), index_level=options.index_level)
 
 
 def keys(table: pa.Table) -> list[int]:
@@ -91,7 +103,11 @@ def keys(table: pa.Table) -> list[int]:
 
 
 def only_by_order(budget: int, **district_budgets: int) -> ListOptions:
-    return ListOptions(budget=budget, district_budgets=district_budgets, exploration_share=0)
+    return by_cluster(budget=budget, district_budgets=district_budgets, exploration_share=0)
+
+
+def by_cluster(**options: Any) -> ListOptions:
+    return ListOptions(index_level="cluster", **options)
 
 
 def test_the_order_is_index_then_own_index_then_days_since_the_last_call(engine):
@@ -107,6 +123,32 @@ def test_the_order_is_index_then_own_index_then_days_since_the_last_call(engine)
     assert keys(table) == [5, 6, 4, 3, 2, 1]
     assert table["rank"].to_pylist() == [1, 2, 3, 4, 5, 6]
     assert table["propensity"].to_pylist() == [1.0] * 6
+
+
+def test_at_the_level_of_caregivers_the_own_index_is_first_whatever_the_cluster(engine):
+    caregivers = [
+        caregiver(1, state="R"),  # own 0.3, index 0.2
+        caregiver(2, last_call_date=days_ago(20)),  # own 0.4, index 0.5
+        caregiver(3, last_call_date=days_ago(60)),
+        caregiver(4, cluster_id=1, state="R"),  # own -0.2
+        caregiver(5, n_uu=5),  # own 0.7
+        caregiver(6, cluster_id=0, state="R", n_uu=5),  # own 0.1, index 0.2
+        caregiver(7, cluster_id=1, state="R", n_uu=5),  # own 0.0, index 0.0
+    ]
+    table = call_list(engine, caregivers, ListOptions(budget=7, exploration_share=0, index_level="caregiver"))
+    assert keys(table) == [5, 3, 2, 1, 6, 7, 4]
+    assert table["own_index"].to_pylist() == [0.7, 0.4, 0.4, 0.3, 0.1, 0.0, -0.2]
+
+
+def test_caregivers_with_equal_own_indices_tie_whatever_their_clusters_index(engine):
+    own = {**OWN_INDICES, (0, 0, "R"): 0.4}
+    caregivers = [caregiver(key, state="UR"[key % 2]) for key in range(1, 31)]  # own 0.4, index 0.5 and 0.2
+    options = ListOptions(budget=4, exploration_share=0, index_level="caregiver")
+    rows = candidate_rows(engine, caregivers, options, own_indices=own)
+    by_hash = sorted(range(1, 31), key=lambda key: md5(f"{public_id(key)}|2026-11-20"))
+    table = listed(rows, index_level="caregiver")
+    assert keys(table) == by_hash[:4]
+    assert table["propensity"].to_pylist() == pytest.approx([4 / 30] * 4)
 
 
 def test_the_last_ties_are_broken_by_the_hash_of_id_and_date(engine):
@@ -126,19 +168,19 @@ def test_the_list_keeps_its_contract(engine):
 @pytest.mark.parametrize(("budget", "exploration_share"), [(10, 0.0), (10, 0.5), (3, 0.0), (3, 1.0)])
 def test_with_slots_for_everybody_everybody_is_listed_for_certain(engine, budget, exploration_share):
     caregivers = [caregiver(1), caregiver(2, state="R"), caregiver(3, n_uu=5)]
-    table = call_list(engine, caregivers, ListOptions(budget=budget, exploration_share=exploration_share))
+    table = call_list(engine, caregivers, by_cluster(budget=budget, exploration_share=exploration_share))
     assert keys(table) == [3, 1, 2]
     assert table["propensity"].to_pylist() == [1.0] * 3
 
 
 def test_a_budget_of_nothing_makes_an_empty_list(engine):
-    table = call_list(engine, [caregiver(1)], ListOptions(budget=0))
+    table = call_list(engine, [caregiver(1)], by_cluster(budget=0))
     assert table.num_rows == 0
     assert table.schema == CALL_LIST.arrow_schema()
 
 
 def test_nobody_eligible_makes_an_empty_list(engine):
-    assert call_list(engine, [], ListOptions(budget=5)).num_rows == 0
+    assert call_list(engine, [], by_cluster(budget=5)).num_rows == 0
 
 
 def test_district_budgets_are_kept_apart_and_ranks_run_through_all(engine):
@@ -158,7 +200,7 @@ def test_district_budgets_are_kept_apart_and_ranks_run_through_all(engine):
 
 def test_the_drawn_are_ranked_among_the_others_and_told_so(engine):
     caregivers = [caregiver(key, state="U" if key <= 10 else "R") for key in range(1, 41)]
-    table = call_list(engine, caregivers, ListOptions(budget=14, exploration_share=0.3))
+    table = call_list(engine, caregivers, by_cluster(budget=14, exploration_share=0.3))
     is_drawn = [reason.startswith("Chosen at random") for reason in table["reason"].to_pylist()]
     assert sum(is_drawn) == 4
     certain = [key for key in keys(table) if key <= 10]
@@ -239,9 +281,15 @@ BUDGETS = st.tuples(st.integers(0, 25), st.dictionaries(st.sampled_from(["Pune",
 
 
 @settings(max_examples=40, deadline=None)
-@each(people=CAREGIVERS, budgets=BUDGETS, exploration_share=st.sampled_from([0.0, 0.125, 0.5, 1.0]), seed=st.randoms())
+@each(
+    people=CAREGIVERS,
+    budgets=BUDGETS,
+    exploration_share=st.sampled_from([0.0, 0.125, 0.5, 1.0]),
+    index_level=st.sampled_from(["caregiver", "cluster"]),
+    seed=st.randoms(),
+)
 def test_the_list_is_the_one_that_sorting_everybody_gives_whatever_the_order_of_rows(
-    one_engine, people, budgets, exploration_share, seed
+    one_engine, people, budgets, exploration_share, index_level, seed
 ):
     left, reserved = budgets
     caregivers = [{"caregiver_key": key, **facts} for key, facts in enumerate(people, start=1)]
@@ -254,10 +302,17 @@ def test_the_list_is_the_one_that_sorting_everybody_gives_whatever_the_order_of_
         for facts in caregivers
     ]
     expected = given.plain_call_list(
-        known, {"": left, **reserved}, exploration_share=exploration_share, call_date=CALL_DATE
+        known,
+        {"": left, **reserved},
+        exploration_share=exploration_share,
+        call_date=CALL_DATE,
+        index_level=index_level,
     )
     options = ListOptions(
-        budget=left + sum(reserved.values()), district_budgets=reserved, exploration_share=exploration_share
+        budget=left + sum(reserved.values()),
+        district_budgets=reserved,
+        exploration_share=exploration_share,
+        index_level=index_level,
     )
     seed.shuffle(caregivers)
     table = call_list(one_engine, caregivers, options)
@@ -268,7 +323,7 @@ def test_the_list_is_the_one_that_sorting_everybody_gives_whatever_the_order_of_
 
 def test_the_same_list_comes_out_of_shuffled_rows_byte_for_byte(engine):
     caregivers = [caregiver(key, state="UR"[key % 2], n_uu=5 * (key % 3 == 0)) for key in range(1, 200)]
-    options = ListOptions(budget=20, exploration_share=0.25)
+    options = by_cluster(budget=20, exploration_share=0.25)
     rows = candidate_rows(engine, caregivers, options)
     shuffled = candidate_rows(engine, caregivers[::-1], options)
     assert listed(rows).equals(listed(shuffled.take(list(range(shuffled.num_rows))[::-1])))
@@ -277,7 +332,7 @@ def test_the_same_list_comes_out_of_shuffled_rows_byte_for_byte(engine):
 def test_another_day_breaks_ties_otherwise(engine):
     caregivers = [caregiver(key) for key in range(1, 200)]
     tomorrow = CALL_DATE + timedelta(days=1)
-    options = ListOptions(budget=20, exploration_share=0.25)
+    options = by_cluster(budget=20, exploration_share=0.25)
     later = listed(candidate_rows(engine, caregivers, options, call_date=tomorrow), call_date=tomorrow)
     assert set(keys(later)) != set(keys(listed(candidate_rows(engine, caregivers, options))))
 
@@ -294,7 +349,7 @@ def test_only_rows_that_can_be_listed_leave_the_engine(engine):
     }
     rows = pa.table({"caregiver_key": number, **spread}).to_pylist()
     people = [{"district": "Wardha", "cluster_id": 0, **row} for row in rows]
-    options = ListOptions(budget=100, exploration_share=0.05)
+    options = by_cluster(budget=100, exploration_share=0.05)
     candidate_table = candidate_rows(engine, people, options)
     assert candidate_table.num_rows < 400
     known = [
@@ -316,19 +371,19 @@ def test_a_caregiver_whose_index_the_model_lacks_stops_the_list(engine):
 def test_a_caregiver_whose_own_index_the_model_lacks_stops_the_list(engine):
     known = {arm: index for arm, index in OWN_INDICES.items() if arm != (5, 0, "U")}
     rows = candidate_rows(engine, [caregiver(1), caregiver(2, n_uu=5)], only_by_order(1), own_indices=known)
-    with pytest.raises(InvalidInputError, match=r"tuple_indices: 1 eligible .* n_uu=5, cluster_id=0, state=U"):
+    with pytest.raises(InvalidInputError, match=r"tuple_indices: 1 eligible .* n_uu=5, .*cluster_id=0, state=U"):
         listed(rows)
 
 
 def test_a_candidate_without_public_id_stops_the_list(engine):
     rows = candidate_rows(engine, [caregiver(1), caregiver(2)], only_by_order(2))
     with pytest.raises(InvalidInputError, match=r"1 of 2 candidates have no caregiver_id \(first: caregiver_key=2\)"):
-        make_call_list(rows, {1: "CG-1"}, call_date=CALL_DATE, model_version="m-1", lookback_days=LOOKBACK_DAYS)
+        made(rows, {1: "CG-1"})
 
 
 def test_public_ids_may_come_as_a_table_in_any_order(engine):
     rows = candidate_rows(engine, [caregiver(key) for key in range(1, 30)], only_by_order(5))
     numbers = list(range(40, 0, -1))
     ids = pa.table({"caregiver_key": numbers, "caregiver_id": [public_id(key) for key in numbers]})
-    table = make_call_list(rows, ids, call_date=CALL_DATE, model_version="m-1", lookback_days=LOOKBACK_DAYS)
+    table = made(rows, ids)
     assert table.equals(listed(rows))

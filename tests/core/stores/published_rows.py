@@ -67,6 +67,8 @@ def list_rows(caregiver_ids: Sequence[str], day: date = DAY, **changes: Any) -> 
         "ab_arm": ["treatment"] * n_rows,
         "propensity": [1.0] * n_rows,
         "model_version": ["m-1"] * n_rows,
+        "own_index": [0.5] * n_rows,
+        "p_top_k": [0.125] * n_rows,
     }
     return pa.table(columns | changes, schema=UNSTAMPED_CALL_LIST.arrow_schema())
 

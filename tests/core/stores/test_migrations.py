@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import alembic.command
 import psycopg
 import pytest
 import sqlalchemy.exc
@@ -16,7 +17,7 @@ from bandicoot_core.errors import InvalidInputError, UnreachableError
 from bandicoot_core.stores.connections import connect
 from bandicoot_core.stores.migrations import HEAD_REVISION
 from bandicoot_core.stores.migrations.upgrade import alembic_config, describe_column, sqlalchemy_url
-from bandicoot_core.stores.published import migrate
+from bandicoot_core.stores.published import migrate, read_call_list
 from bandicoot_core.stores.published_tables import PUBLISHED_TABLES, PUBLISHED_VIEWS
 
 ROOT = Path(__file__).parents[3]
@@ -143,6 +144,43 @@ def test_a_migration_that_fails_leaves_nothing_behind_and_can_be_repeated(databa
         connection.execute("DROP TABLE bandicoot.whittle_indices")
         migrate(database_url)
         assert len(relations(connection)) == len(PUBLISHED_TABLES) + len(PUBLISHED_VIEWS) + 1
+
+
+def test_an_older_schema_keeps_its_lists_and_its_readers_rights(database_url: str) -> None:
+    with connect(database_url) as connection:
+        connection.execute("CREATE SCHEMA bandicoot")
+        connection.execute("DROP ROLE IF EXISTS list_reader; CREATE ROLE list_reader LOGIN")
+        try:
+            upgrade(database_url, "0001")
+            connection.execute(
+                "INSERT INTO bandicoot.call_list VALUES (DATE '2026-11-19', 1, 'CG-1', 'Pune', 'U', 3, 0.5, 0.4, 0.6, "
+                "'because', 20, NULL, 'treatment', 1.0, 'm-1', 'run-1', now())"
+            )
+            connection.execute(
+                "INSERT INTO bandicoot.list_publications VALUES (DATE '2026-11-19', 1, 5, 'm-1', 'run-1', now(), NULL)"
+            )
+            connection.execute("GRANT USAGE ON SCHEMA bandicoot TO list_reader")
+            connection.execute("GRANT SELECT ON bandicoot.current_call_list TO list_reader")
+            before = connection.execute("SELECT * FROM bandicoot.current_call_list").fetchall()
+            migrate(database_url)
+            assert connection.execute("SELECT * FROM bandicoot.current_call_list").fetchall() == [
+                (*before[0], None, None)
+            ]
+            assert read_call_list(connection)["p_top_k"].to_pylist() == [None]
+            connection.execute("SET ROLE list_reader")
+            assert connection.execute("SELECT caregiver_id FROM bandicoot.current_call_list").fetchall() == [("CG-1",)]
+            connection.execute("RESET ROLE")
+        finally:
+            connection.execute("DROP OWNED BY list_reader CASCADE; DROP ROLE list_reader")
+
+
+def upgrade(url: str, revision: str) -> None:
+    engine = sqlalchemy.create_engine(sqlalchemy_url(url))
+    config = alembic_config()
+    with engine.begin() as session:
+        config.attributes["connection"] = session
+        alembic.command.upgrade(config, revision)
+    engine.dispose()
 
 
 def test_a_schema_that_an_administrator_made_is_enough_for_a_role_without_further_rights(database_url: str) -> None:

@@ -127,6 +127,9 @@ def test_one_districts_rows_keep_their_ranks_and_an_unknown_district_is_refused(
         ({"propensity": [float("nan"), 1]}, "published_call_list.propensity: 1 rows"),
         ({"call_date": [DAY, BEFORE]}, "published_call_list.call_date: found 2026-11-19 .* expected 2026-11-20"),
         ({"model_version": ["m-1", "m-0"]}, "published_call_list.model_version: found m-0 .* expected m-1"),
+        ({"p_top_k": [0.5, -0.1]}, "published_call_list.p_top_k: 1 rows .* at least 0 .*found -0.1"),
+        ({"p_top_k": [0.5, None]}, "published_call_list.p_top_k: 1 of 2 values are missing"),
+        ({"own_index": [None, 0.5]}, "published_call_list.own_index: 1 of 2 values are missing"),
         ({"reason": ["fine", "a\0b"]}, r"column reason: 1 values hold the character U\+0000"),
     ],
 )
