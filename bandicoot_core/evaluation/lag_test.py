@@ -82,8 +82,6 @@ def lag_test(history: Table, options: ModelOptions, *, n_weeks: int, never_calle
         n_clustered, n_learned = n_weeks // 2, n_weeks - HELD_OUT_WEEKS
         known = history_until(history, n_weeks=n_clustered)
         assignments = train_recipe(known, options, n_weeks=n_clustered).assignments
-            history_until(history, n_weeks=n_clustered), options, n_weeks=n_clustered
-        ).assignments
         counts = past_counts(history, assignments, n_weeks=n_weeks, first_next_week=n_clustered).to_pyarrow()
         gains = memory_gains(counts, n_learned=n_learned)
     return LagTest(gains, visits, lag_verdict(gains, visits))
