@@ -6,6 +6,14 @@ stand in `vocabulary`, what a contract is in `table_contract`, and each group's 
 """
 
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
+from bandicoot_core.contracts.experiment_tables import (
+    EXPERIMENT_BALANCE,
+    EXPERIMENT_EFFECTS,
+    EXPERIMENT_OUTCOMES,
+    EXPERIMENT_WEEKS,
+    OFF_POLICY_ESTIMATORS,
+    OFF_POLICY_VALUES,
+)
 from bandicoot_core.contracts.list_tables import CALL_LIST, CALL_OUTCOMES_TABLE, PUBLISHED_CALL_LIST
 from bandicoot_core.contracts.model_tables import (
     CLUSTER_ASSIGNMENTS,
@@ -54,6 +62,12 @@ __all__ = [
     "ENGAGEMENT_HISTORY",
     "EVENT_TYPES",
     "EXPERIMENT_ARMS",
+    "EXPERIMENT_BALANCE",
+    "EXPERIMENT_EFFECTS",
+    "EXPERIMENT_OUTCOMES",
+    "EXPERIMENT_WEEKS",
+    "OFF_POLICY_ESTIMATORS",
+    "OFF_POLICY_VALUES",
     "PASSIVE",
     "PASSIVE_COUNTS",
     "PASSIVE_TUPLE",

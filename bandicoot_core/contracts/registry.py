@@ -1,6 +1,12 @@
 """Every table contract by name, and the document that describes them all."""
 
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
+from bandicoot_core.contracts.experiment_tables import (
+    EXPERIMENT_BALANCE,
+    EXPERIMENT_EFFECTS,
+    EXPERIMENT_WEEKS,
+    OFF_POLICY_VALUES,
+)
 from bandicoot_core.contracts.list_tables import CALL_LIST, CALL_OUTCOMES_TABLE, PUBLISHED_CALL_LIST
 from bandicoot_core.contracts.model_tables import (
     CLUSTER_ASSIGNMENTS,
@@ -33,6 +39,10 @@ TABLES: dict[str, TableContract] = {
         CALL_LIST,
         PUBLISHED_CALL_LIST,
         CALL_OUTCOMES_TABLE,
+        EXPERIMENT_EFFECTS,
+        EXPERIMENT_WEEKS,
+        EXPERIMENT_BALANCE,
+        OFF_POLICY_VALUES,
     )
 }
 
