@@ -11,7 +11,7 @@ import dagster as dg
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 from bandicoot_core.settings import Settings, load_settings  # noqa: E402
-from bandicoot_dagster.assets import call_list, engagement, model, source  # noqa: E402
+from bandicoot_dagster.assets import call_list, engagement, experiment, model, source  # noqa: E402
 from bandicoot_dagster.jobs import all_jobs  # noqa: E402
 from bandicoot_dagster.progress import progress_logger  # noqa: E402
 from bandicoot_dagster.resources import build_resources  # noqa: E402
@@ -37,6 +37,7 @@ ALL_ASSETS = [
     model.model_version,
     call_list.call_list,
     call_list.published_call_list,
+    experiment.experiment_report,
 ]
 
 

@@ -69,13 +69,26 @@ OFF_POLICY_VALUES = TableContract(
         Column(
             "value",
             "float64",
-            "Chance to be responsive in the week after the call, above what the model expects without one; empty "
-            "where the lists say nothing about the policy",
+            "Chance to be responsive in the week after the call, above that of like caregivers in the control arm; "
+            "empty where the lists say nothing about the policy",
             unit="responsive caregivers per call",
             is_nullable=True,
         ),
-        Column("low", "float64", "Lower end of the 95 % interval", is_nullable=True),
-        Column("high", "float64", "Upper end of the 95 % interval", is_nullable=True),
+        Column("low", "float64", "Lower end of the 95 % interval of the value", is_nullable=True),
+        Column("high", "float64", "Upper end of the 95 % interval of the value", is_nullable=True),
+        Column(
+            "p_responsive_called",
+            "float64",
+            "Chance to be responsive in the week after, of those the policy calls",
+            is_nullable=True,
+        ),
+        Column(
+            "p_responsive_control",
+            "float64",
+            "The same of like caregivers in the control arm, who are not called",
+            minimum=0,
+            maximum=1,
+        ),
         Column("overlap", "float64", "Share of the policy's calls that the lists could have made", minimum=0),
         Column("n_effective", "float64", "Listed caregivers behind the value, by their weights", minimum=0),
         Column("n_listed", "int64", "Listed caregivers with a known outcome", unit="caregivers", minimum=0),

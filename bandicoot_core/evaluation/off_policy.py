@@ -45,6 +45,7 @@ class PolicyValue:
     estimate: float
     low: float
     high: float
+    standard_error: float
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,9 @@ def policy_values(
     )
     known = total_weight > 0
     return tuple(
-        PolicyValue(name, value, value - z * error, value + z * error)
+        PolicyValue(name, value, value - z * error, value + z * error, error)
         if known
-        else PolicyValue(name, float("nan"), float("nan"), float("nan"))
+        else PolicyValue(name, *[float("nan")] * 4)
         for name, value, error in zip(ESTIMATORS, (ips, snips, robust), errors, strict=True)
     )
 

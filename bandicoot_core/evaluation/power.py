@@ -63,6 +63,11 @@ def sample_size(
     return ceil((_multiplier(alpha, power) * sigma / effect) ** 2 / (rollout_share * (1 - rollout_share)))
 
 
+def effect_of_standard_error(standard_error: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The effect that an estimate with this standard error finds with chance `power`; ValueError out of bounds."""
+    return _multiplier(alpha, power) * standard_error
+
+
 def _multiplier(alpha: float, power: float) -> float:
     if not (0 < alpha < 1 and 0 < power < 1):
         raise ValueError(f"alpha is {alpha} and power {power}; expected both in (0, 1)")

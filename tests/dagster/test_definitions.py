@@ -31,6 +31,7 @@ DESIGNED = {
     "model_version": "model",
     "call_list": "call_list",
     "published_call_list": "call_list",
+    "experiment_report": "evaluation",
 }
 WITHOUT_TABLE = {"features_only_mapper", "model_version"}
 

@@ -1,0 +1,236 @@
+"""The experiment report finds, through real tables, the effect that the demo's generator really has.
+
+The truth: the generator is run twice on the same random streams, once with the calls it made and once with none. The
+mean difference of a treated caregiver's share of responsive weeks is what being in treatment changed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from bandicoot_core.calendar import days_between, last_day_of_week, start_of_day
+from bandicoot_core.contracts import (
+    ENGAGEMENT_HISTORY,
+    EXPERIMENT_BALANCE,
+    EXPERIMENT_EFFECTS,
+    EXPERIMENT_WEEKS,
+    OFF_POLICY_VALUES,
+)
+from bandicoot_core.demo import Programme, create_source_schema, fill
+from bandicoot_core.demo.chains import weekly_chains
+from bandicoot_core.demo.population import build_population
+from bandicoot_core.errors import MissingPartitionError
+from bandicoot_core.evaluation.experiment_charts import (
+    balance_of_arms,
+    effect_over_weeks,
+    effects_with_intervals,
+    values_of_policies,
+)
+from bandicoot_core.pipeline.engagement import materialize_engagement_history
+from bandicoot_core.pipeline.evaluation_experiment import materialize_experiment_report
+from bandicoot_core.pipeline.extraction import (
+    extract_calls,
+    extract_caregivers,
+    extract_sms_events,
+    extract_vaccinations,
+)
+from bandicoot_core.policy.experiment import draw_caregivers, is_control
+from bandicoot_core.settings import ModelOptions, Settings
+from bandicoot_core.stores import embedded
+from bandicoot_core.stores.experiments import record_rollout
+from bandicoot_core.stores.installation import Installation
+from bandicoot_core.stores.keys import read_keys
+
+WEEK = date(2026, 11, 8)
+N_WEEKS = 12
+PROGRAMME = Programme(n_caregivers=4_000, n_weeks=N_WEEKS, as_of_date=date(2026, 11, 15), seed=3, control_share=0.5)
+PROGRAMME = replace(PROGRAMME, policy=replace(PROGRAMME.policy, daily_budget_share=0.03))
+OPTIONS = ModelOptions(training_weeks=N_WEEKS)
+
+
+def control_arm(registry: pa.Table) -> np.ndarray:
+    drawn = draw_caregivers(registry, experiment="demo", n_drawn={})
+    return is_control(drawn["draw"].to_numpy(), rollout_share=0.5)
+
+
+@dataclass
+class Reported:
+    """An installation with the programme in its lake, and the report of WEEK."""
+
+    stores: Installation
+    effects: dict[str, dict[str, float]]
+    weeks: pa.Table
+    balance: pa.Table
+
+
+@pytest.fixture(scope="module")
+def reported(
+    server: embedded.EmbeddedServer, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Reported]:
+    from tests.conftest import _fresh_database
+
+    home: Path = tmp_path_factory.mktemp("experiment")
+    with _fresh_database(server, migrated_template) as url:
+        stores = Installation(Settings(home=home, database_url=url, control_share=0.5))
+        days = days_between(PROGRAMME.first_week_date, last_day_of_week(WEEK))
+        with stores.published() as connection, stores.engine() as engine:
+            create_source_schema(connection)
+            fill(connection, PROGRAMME, truth_dir=home / "truth", is_control=control_arm)
+            began_at = start_of_day(PROGRAMME.origin_date)
+            record_rollout(connection, experiment="demo", rollout_share=0.5, in_force_at=began_at)
+            source, places = stores.source(), (connection, stores.lake, engine)
+            seen_at = datetime(2026, 11, 15, 3, tzinfo=UTC)
+            extract_caregivers(source, *places, days=days[-1:], settings=stores.settings, seen_at=seen_at)
+            extract_sms_events(source, *places, days=days, settings=stores.settings)
+            extract_vaccinations(source, *places, days=days, settings=stores.settings)
+            extract_calls(*places, days=days, settings=stores.settings)
+        materialize_engagement_history(stores, WEEK, OPTIONS)
+        materialize_experiment_report(stores, WEEK, OPTIONS)
+        yield read_report(stores)
+
+
+def read_report(stores: Installation) -> Reported:
+    key = WEEK.isoformat()
+    effects = stores.lake.read(EXPERIMENT_EFFECTS, "experiment_report", key)
+    return Reported(
+        stores,
+        {row["outcome"]: row for row in effects.to_pylist()},
+        stores.lake.read(EXPERIMENT_WEEKS, "experiment_report", key, "weeks"),
+        stores.lake.read(EXPERIMENT_BALANCE, "experiment_report", key, "balance"),
+    )
+
+
+def true_effect(stores: Installation) -> tuple[float, float]:
+    """The mean effect on the treated caregivers' share of responsive weeks, and its standard deviation among them."""
+    population = build_population(PROGRAMME)
+    with stores.published() as connection:
+        keys = read_keys(connection, experiment="demo")
+    history = stores.lake.read(ENGAGEMENT_HISTORY, "engagement_history", WEEK.isoformat())
+    active = keys.filter(pc.is_in(keys["caregiver_key"], value_set=history["caregiver_key"]))
+    index = np.array([int(name.removeprefix("CG-")) for name in active["caregiver_id"].to_pylist()])
+    is_treated = np.zeros(population.n_caregivers, dtype=bool)
+    is_treated[index] = np.array(active["ab_arm"].to_pylist()) == "treatment"
+    in_control = np.ones(population.n_caregivers, dtype=bool)
+    in_control[[int(name.removeprefix("CG-")) for name in _ids(keys, "treatment")]] = False
+
+    started = np.array([PROGRAMME.week_start_second(week) for week in range(N_WEEKS)])
+    callable_at = population.enrolled_second + 6 * 7 * 86_400
+    # The programme begins on a Sunday, so that week 0 is the first whole one.
+    counted = (started > callable_at[:, None]) & is_treated[:, None]
+    shares = []
+    for control in (in_control, np.ones_like(in_control)):
+        n_responsive = np.zeros(population.n_caregivers)
+        for chain in weekly_chains(PROGRAMME, population, is_control=control):
+            n = len(chain.is_responsive)
+            n_responsive[:n] += chain.is_responsive & counted[:n, chain.week]
+        shares.append(n_responsive)
+    n_weeks = counted.sum(axis=1)
+    effects = (shares[0] - shares[1])[n_weeks > 0] / n_weeks[n_weeks > 0]
+    return float(effects.mean()), float(effects.std())
+
+
+def _ids(keys: pa.Table, arm: str) -> list[str]:
+    ids: list[str] = keys.filter(pc.equal(keys["ab_arm"], arm))["caregiver_id"].to_pylist()
+    return ids
+
+
+def test_the_interval_holds_the_true_effect_and_not_zero(reported: Reported) -> None:
+    truth, spread = true_effect(reported.stores)
+    found = reported.effects["responsive_weeks"]
+    print(f"true effect {truth:.4f} (sd {spread:.2f}), found {found}")
+    assert 0.03 < truth < 0.2
+    assert found["low"] < truth < found["high"]
+    assert found["low"] > 0
+    assert found["p_value"] == 0.001
+    assert found["high"] - found["low"] < truth
+
+
+def test_the_doses_compared_are_those_due_since_treatment_began(reported: Reported) -> None:
+    found = reported.effects["doses_on_time"]
+    print(found)
+    # A responsive week makes a dose 0.35 more likely to be on time: the true effect is 0.35 of that on the weeks.
+    truth = 0.35 * true_effect(reported.stores)[0]
+    assert found["low"] < truth < found["high"]
+    assert 0.45 < found["control_mean"] < 0.75
+    assert found["n_treatment"] + found["n_control"] < reported.effects["responsive_weeks"]["n_treatment"]
+
+
+def test_the_always_valid_interval_is_wider_and_holds_the_effect_of_each_week(reported: Reported) -> None:
+    weeks, found = reported.weeks, reported.effects["responsive_weeks"]
+    assert weeks["week_date"].to_pylist() == [WEEK - timedelta(weeks=k) for k in reversed(range(N_WEEKS))]
+    last = weeks.slice(N_WEEKS - 1).to_pylist()[0]
+    assert last["estimate"] == pytest.approx(found["estimate"], abs=1e-12)
+    assert last["low"] < found["low"] < found["high"] < last["high"]
+    assert last["low"] > 0
+
+
+def test_the_arms_were_alike_before_and_lost_as_many(reported: Reported) -> None:
+    balance = {(row["fact"], row["level"]): row for row in reported.balance.to_pylist()}
+    assert {fact for fact, _ in balance} == {
+        *("district", "age", "parity", "phone_reliable", "enrollment_source", "status", "responsive_share_before")
+    }
+    for key in balance:
+        if key[0] in ("district", "phone_reliable", "parity"):
+            assert abs(balance[key]["standardized_difference"]) < 0.05, key
+        assert abs(balance[key]["standardized_difference"]) < 0.12, key
+        assert balance[key]["p_value"] > 0.001, key
+
+
+def test_the_report_is_the_same_every_time_and_says_what_it_was_made_of(reported: Reported) -> None:
+    before = reported.stores.lake.require("experiment_report", WEEK.isoformat())
+    again = materialize_experiment_report(reported.stores, WEEK, OPTIONS)
+    assert again == before
+    assert set(again.inputs) == {"engagement_history", "caregivers", "vaccinations"}
+    assert again.facts["rollout_share"] == 0.5
+    assert again.recipe["rollouts"] == [[start_of_day(PROGRAMME.origin_date).isoformat(), 0.5]]
+
+
+def test_without_lists_nothing_is_said_about_other_policies(reported: Reported) -> None:
+    values = reported.stores.lake.read(OFF_POLICY_VALUES, "experiment_report", WEEK.isoformat(), "off_policy")
+    assert values.num_rows == 0
+    assert values_of_policies(values)[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("shares", "note"),
+    [
+        ([], "no experiment had begun by the end of the week"),
+        ([(0, 1.0)], "nobody can be compared at a rollout of 1: one arm is empty"),
+        ([(0, 0.5), (11, 0.9)], "has no whole week yet"),
+    ],
+)
+def test_a_week_without_a_comparison_says_why_and_stays_empty(
+    reported: Reported, shares: list[tuple[int, float]], note: str
+) -> None:
+    stores, began_at = reported.stores, start_of_day(PROGRAMME.origin_date)
+    with stores.published() as connection:
+        connection.execute("DELETE FROM bandicoot.experiment_rollouts")
+        try:
+            for weeks_later, share in shares:
+                in_force_at = began_at + timedelta(weeks=weeks_later, days=1 if weeks_later else 0)
+                record_rollout(connection, experiment="demo", rollout_share=share, in_force_at=in_force_at)
+            manifest = materialize_experiment_report(stores, WEEK, OPTIONS)
+        finally:
+            connection.execute("DELETE FROM bandicoot.experiment_rollouts")
+            record_rollout(connection, experiment="demo", rollout_share=0.5, in_force_at=began_at)
+    assert note in manifest.facts["note"]
+    empty = read_report(stores)
+    assert (empty.effects, empty.weeks.num_rows, empty.balance.num_rows) == ({}, 0, 0)
+    for png in (
+        effects_with_intervals(EXPERIMENT_EFFECTS.empty()),
+        effect_over_weeks(empty.weeks),
+        balance_of_arms(empty.balance),
+    ):
+        assert png[:4] == b"\x89PNG"
+    materialize_experiment_report(stores, WEEK, OPTIONS)
+
+
+def test_a_week_without_a_history_names_what_to_materialize(reported: Reported) -> None:
+    with pytest.raises(MissingPartitionError, match="engagement_history/2026-11-01 does not exist"):
+        materialize_experiment_report(reported.stores, WEEK - timedelta(weeks=1), OPTIONS)
