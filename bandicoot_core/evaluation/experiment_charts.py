@@ -22,7 +22,7 @@ _OUTCOME_NAMES = {
     "doses_on_time": "Doses on time\n(share of doses due)",
 }
 _ESTIMATOR_NAMES = {"ips": "IPS", "snips": "Self-normalised IPS", "doubly_robust": "Doubly robust"}
-_POINTS = FuncFormatter(lambda share, _: f"{100 * share:+.4g}")
+_POINTS = FuncFormatter(lambda share, _: f"{100 * share:+.4g}" if abs(share) > 1e-9 else "0")
 _MANY_FACTS = 24
 """Rows of the balance chart: the largest differences are shown when there are more."""
 
@@ -34,6 +34,7 @@ def effects_with_intervals(effects: pa.Table) -> bytes:
     def draw(axes: Axes) -> None:
         for position, row in enumerate(rows):
             ends = np.array([[row["estimate"] - row["low"]], [row["high"] - row["estimate"]]])
+            ends = np.where(np.isfinite(ends), ends, np.nan)  # an open end has no bar
             axes.errorbar(row["estimate"], position, xerr=ends, fmt="o", color=ACCENT_COLOUR, capsize=4, markersize=6)
             label = f"{100 * row['estimate']:+.1f} points (p = {row['p_value']:.3f})"
             axes.annotate(
