@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from bandicoot_core.calendar import start_of_day
 from bandicoot_core.demo import DemoSummary, Programme, create_source_schema, extend, fill
+from bandicoot_core.errors import InvalidSettingError
 from bandicoot_core.policy.experiment import draw_caregivers, is_control
 from bandicoot_core.stores.experiments import record_rollout
 from bandicoot_core.stores.installation import Installation
@@ -61,7 +62,18 @@ def fill_demo(
 
 
 def extend_demo(installation: Installation, stored: Programme, day: date, *, on_progress: OnProgress) -> DemoSummary:
-    """Continue the stored programme up to the day before `day`; what it already wrote stays."""
+    """Continue the stored programme up to the day before `day`; what it already wrote stays.
+
+    InvalidSettingError when the settings put caregivers in control whom the programme calls: its policy knows the arms
+    it began with, of which a raised rollout only takes some away.
+    """
+    settings = installation.settings
+    if settings.experiment != stored.experiment or settings.control_share > stored.control_share:
+        raise InvalidSettingError(
+            f"the demo programme keeps the control arm of experiment {stored.experiment!r} with a control share of "
+            f"{stored.control_share:g}; found experiment {settings.experiment!r} with {settings.control_share:g}: set "
+            "BANDICOOT_EXPERIMENT and BANDICOOT_CONTROL_SHARE back, or fill the demo again with `bandicoot demo`"
+        )
     programme = replace(stored, as_of_date=day)
     with installation.published() as connection:
         return extend(

@@ -9,6 +9,7 @@ import pytest
 
 from bandicoot_core.contracts import CAREGIVERS
 from bandicoot_core.demo import stored_programme
+from bandicoot_core.errors import InvalidSettingError
 from bandicoot_core.pipeline.extraction import extract_caregivers
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores.experiments import read_assignments, read_rollouts
@@ -89,3 +90,19 @@ def test_a_demo_continued_day_by_day_has_the_arms_of_one_filled_at_once_and_its_
     extract(whole, LAST_DAY)
     assert stored(whole) == by_day
     assert whole.lake.read(CAREGIVERS, "caregivers", LAST_DAY.isoformat()).num_rows == len(by_day)
+
+
+def test_a_demo_goes_on_under_a_raised_rollout_but_not_when_its_calls_would_reach_controls(
+    installed: Callable[[], Installation],
+) -> None:
+    stores = installed()
+    fill_demo(stores, n_caregivers=300, seed=5, day=LAST_DAY, on_progress=quiet)
+    with stores.published() as connection:
+        programme = stored_programme(connection)
+    assert programme is not None
+    raised = Installation(stores.settings.model_copy(update={"control_share": 0.1}))
+    extend_demo(raised, programme, LAST_DAY + timedelta(days=1), on_progress=quiet)
+    for changed in ({"control_share": 0.5}, {"experiment": "autumn"}):
+        other = Installation(stores.settings.model_copy(update=changed))
+        with pytest.raises(InvalidSettingError, match=r"experiment 'demo' with a control share of 0\.25; found"):
+            extend_demo(other, programme, LAST_DAY + timedelta(days=2), on_progress=quiet)

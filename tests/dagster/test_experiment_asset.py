@@ -1,16 +1,21 @@
 """The experiment report as an asset, on a small programme with lists whose next week is known."""
 
-from datetime import date
+from datetime import date, timedelta
 
 import dagster as dg
+import pandas as pd
 import pytest
 
 from bandicoot_core.contracts import (
     CALL_LIST,
+    CAREGIVER_STATES,
+    CLUSTER_ASSIGNMENTS,
+    ENGAGEMENT_HISTORY,
     EXPERIMENT_EFFECTS,
     EXPERIMENT_WEEKS,
     OFF_POLICY_ESTIMATORS,
     OFF_POLICY_VALUES,
+    WHITTLE_INDICES,
 )
 from bandicoot_core.evaluation.listed_policies import POLICIES
 from bandicoot_dagster.assets.experiment import experiment_report
@@ -79,3 +84,41 @@ def test_other_policies_are_valued_from_the_lists_whose_next_week_is_known(
         assert 0.6 < by_policy[name]["overlap"] < 1.5
         # The demo answers no list: nobody was called for being listed, and listing changed nothing.
         assert by_policy[name]["low"] < 0 < by_policy[name]["high"]
+
+
+def test_who_could_have_been_called_and_what_became_of_the_controls_is_what_the_tables_say(
+    programme: Programme, report: dg.ExecuteInProcessResult
+) -> None:
+    lake = programme.installation.lake
+    history = lake.read(ENGAGEMENT_HISTORY, "engagement_history", WEEK.isoformat()).to_pandas()
+    history = history[history["observed_weeks"] // 2**9 % 2 == 1]  # WEEK, the last of ten, follows the lists
+    history["is_responsive"] = history["opened_weeks"] // 2**9 % 2 == 1
+    waiting: set[int] = set()
+    candidates, listed = [], []
+    for day in LISTS:
+        made = lake.read(CALL_LIST, "call_list", day.isoformat()).to_pandas()
+        version = made["model_version"].iloc[0]
+        assignments = lake.read(CLUSTER_ASSIGNMENTS, "model_bundles", version, "assignments").to_pandas()
+        states = lake.read(CAREGIVER_STATES, "caregiver_states", (day - timedelta(days=1)).isoformat()).to_pandas()
+        rows = states.merge(assignments[["caregiver_key", "cluster_id"]]).merge(history)
+        rows = rows[(rows["status"] == "active") & (rows["warm_up_end_date"] <= day)]
+        rests = rows["last_call_date"].notna() & (rows["last_call_date"].fillna(date.min) >= day - timedelta(days=14))
+        is_control = rows["ab_arm"] == "control"
+        is_eligible = ~is_control & ~rests & ~rows["caregiver_key"].isin(waiting)
+        rows = rows.assign(is_control=is_control, is_eligible=is_eligible)[is_control | is_eligible]
+        listed.append(made.merge(history).assign(target=len(made) / is_eligible.sum()))
+        candidates.append(rows.assign(target=len(made) / is_eligible.sum()))
+        waiting |= set(made["caregiver_key"])
+    everybody, chosen = pd.concat(candidates), pd.concat(listed)
+    eligible = everybody[everybody["is_eligible"]]
+    calls = eligible.groupby(["cluster_id", "state"])["target"].sum()
+    controls = everybody[everybody["is_control"]].groupby(["cluster_id", "state"])["is_responsive"].mean()
+    # Where no control is, the model stands for them; the champion made both lists.
+    model = lake.read(WHITTLE_INDICES, "model_bundles", version, "indices").to_pandas()
+    model = model.set_index(["cluster_id", "state"])["p_passive"]
+    controls = controls.reindex(calls.index).fillna(model)
+    values = lake.read(OFF_POLICY_VALUES, "experiment_report", WEEK.isoformat(), "off_policy").to_pylist()
+    (found,) = (row for row in values if (row["policy"], row["estimator"]) == ("random", "ips"))
+    called = (chosen["target"] / chosen["propensity"] * chosen["is_responsive"]).sum() / calls.sum()
+    assert found["p_responsive_called"] == pytest.approx(called)
+    assert found["p_responsive_control"] == pytest.approx((calls * controls).sum() / calls.sum())
