@@ -46,6 +46,7 @@ from bandicoot_core.stores import embedded
 from bandicoot_core.stores.experiments import record_rollout
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.keys import read_keys
+from tests.conftest import _fresh_database
 
 WEEK = date(2026, 11, 8)
 N_WEEKS = 12
@@ -73,8 +74,6 @@ class Reported:
 def reported(
     server: embedded.EmbeddedServer, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Reported]:
-    from tests.conftest import _fresh_database
-
     home: Path = tmp_path_factory.mktemp("experiment")
     with _fresh_database(server, migrated_template) as url:
         stores = Installation(Settings(home=home, database_url=url, control_share=0.5))
