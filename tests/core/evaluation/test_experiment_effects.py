@@ -1,5 +1,6 @@
 """From sums per caregiver to the report's tables; on the demo's chains the intervals hold the generator's truth."""
 
+from collections import Counter
 from dataclasses import replace
 from datetime import date, timedelta
 
@@ -8,10 +9,17 @@ import pyarrow as pa
 import pytest
 from scipy.stats import binom
 
-from bandicoot_core.contracts import EXPERIMENT_BALANCE, EXPERIMENT_EFFECTS, EXPERIMENT_WEEKS, OFF_POLICY_VALUES
+from bandicoot_core.contracts import (
+    EXPERIMENT_BALANCE,
+    EXPERIMENT_EFFECTS,
+    EXPERIMENT_OUTCOMES,
+    EXPERIMENT_WEEKS,
+    OFF_POLICY_VALUES,
+)
 from bandicoot_core.demo.chains import weekly_chains
+from bandicoot_core.demo.doses import DOSES, DoseBook
 from bandicoot_core.demo.population import build_population
-from bandicoot_core.demo.programme import Programme
+from bandicoot_core.demo.programme import Programme, epoch_day
 from bandicoot_core.demo.rows import Window, caregiver_rows
 from bandicoot_core.evaluation import experiment_charts as charts
 from bandicoot_core.evaluation.experiment_effects import balance_facts, effects_table, weeks_table
@@ -19,7 +27,7 @@ from bandicoot_core.policy.experiment import draw_caregivers, is_control
 
 WEEKS = [date(2026, 8, 2) + timedelta(weeks=k) for k in range(3)]
 N_RUNS = 40
-N_BEFORE, N_WEEKS = 6, 12
+N_WEEKS = 12
 
 
 def sums(n_blocks: int = 20, effect: float = 0.1, seed: int = 1) -> pa.Table:
@@ -102,53 +110,65 @@ def test_the_facts_compared_hold_the_share_of_responsive_weeks_before() -> None:
     assert facts["responsive_share_before"].to_pylist() == [0.25, None, None]
 
 
-def run_programme(seed: int, *, with_calls: bool) -> tuple[pa.Table, float]:
-    """The sums of one demo programme, and the true mean effect on its treated caregivers."""
-    programme = Programme(
-        n_caregivers=1_000, n_weeks=N_WEEKS, as_of_date=date(2026, 11, 15), seed=seed, share_before_start=1.0
-    )
+def run_programme(seed: int, *, with_calls: bool) -> tuple[pa.Table, dict[str, float]]:
+    """The sums of one demo programme, and by outcome the true mean effect on its treated caregivers."""
+    programme = Programme(n_caregivers=1_500, n_weeks=N_WEEKS, as_of_date=date(2026, 11, 15), seed=seed)
     programme = replace(programme, policy=replace(programme.policy, daily_budget_share=0.04))
     population = build_population(programme)
     n = population.n_caregivers
     registry = caregiver_rows(programme, population, slice(0, n), Window(None, programme.as_of_date))
     drawn = draw_caregivers(registry, experiment=f"run {seed}", n_drawn={})
     control = is_control(drawn["draw"].to_numpy(), rollout_share=0.5)
-    # Those who enrolled within the warm-up before the start are called later: everybody counts all the same.
-    n_responsive = {}
-    for name, arm in (("with", control if with_calls else np.ones(n, dtype=bool)), ("without", np.ones(n, dtype=bool))):
-        chains = list(weekly_chains(programme, population, is_control=arm))
-        n_responsive[name] = sum(chain.is_responsive.astype(np.int64) for chain in chains)
+    nobody = np.ones(n, dtype=bool)
+
+    callable_week = np.maximum(population.enrolled_week + 7, 0)
+    due = population.enrolled_day.astype(np.int64) + np.array([[dose.due_after_days] for dose in DOSES])
+    is_due = (due >= population.enrolled_day + 42) & (due >= epoch_day(programme.origin_date))
+    is_due &= due <= epoch_day(programme.as_of_date) - 7
+    n_responsive, n_on_time = np.zeros((2, n), dtype=np.int16), np.zeros((2, n), dtype=np.int16)
+    for run, arm in enumerate((control if with_calls else nobody, nobody)):
+        doses = DoseBook(programme, population)
+        for chain in weekly_chains(programme, population, is_control=arm):
+            n_enrolled = len(chain.is_responsive)
+            n_responsive[run, :n_enrolled] += chain.is_responsive & (callable_week[:n_enrolled] <= chain.week)
+            doses.record_week(chain)
+        n_on_time[run] = (is_due & (doses.given_day - due < 7)).sum(axis=0)
+    n_weeks, n_due = np.maximum(N_WEEKS - callable_week, 0).astype(np.int16), is_due.sum(axis=0).astype(np.int16)
     stratum = drawn["stratum"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
     table = pa.table(
         {
             "is_treatment": np.logical_not(control),
             "block": 1000 * stratum + drawn["block"].to_numpy(),
-            "n_weeks_before": pa.array([0] * n, pa.int16()),
-            "n_responsive_before": pa.array([0] * n, pa.int16()),
-            "n_weeks": pa.array([N_WEEKS] * n, pa.int16()),
-            "n_responsive": n_responsive["with"].astype(np.int16),
-            "n_due": pa.array([0] * n, pa.int16()),
-            "n_on_time": pa.array([0] * n, pa.int16()),
+            "n_weeks_before": np.zeros(n, dtype=np.int16),
+            "n_responsive_before": np.zeros(n, dtype=np.int16),
+            "n_weeks": n_weeks,
+            "n_responsive": n_responsive[0],
+            "n_due": n_due,
+            "n_on_time": n_on_time[0],
         }
     )
-    effects = (n_responsive["with"] - n_responsive["without"])[np.logical_not(control)] / N_WEEKS
-    return table, float(effects.mean())
+    has_weeks, has_due = (n_weeks > 0) & np.logical_not(control), (n_due > 0) & np.logical_not(control)
+    gained = (n_responsive[0] - n_responsive[1])[has_weeks] / n_weeks[has_weeks]
+    return table, {
+        "responsive_weeks": float(gained.mean()),
+        "doses_on_time": float((n_on_time[0] - n_on_time[1])[has_due].mean() / n_due[n_due > 0].mean()),
+    }
 
 
 @pytest.mark.parametrize("with_calls", [True, False])
-def test_on_forty_demo_programmes_the_interval_holds_the_generators_truth(with_calls: bool) -> None:
-    n_covered, n_found = 0, 0
+def test_on_forty_demo_programmes_the_intervals_hold_the_generators_truth(with_calls: bool) -> None:
+    n_covered, n_found = Counter[str](), Counter[str]()
     for seed in range(N_RUNS):
         table, truth = run_programme(seed, with_calls=with_calls)
-        (effect,) = effects_table(table, n_redraws=199, seed=seed).to_pylist()
-        n_covered += effect["low"] <= truth <= effect["high"]
-        n_found += effect["p_value"] <= 0.05
-    print(f"with calls: {with_calls}: covered {n_covered} of {N_RUNS}, found an effect in {n_found}")
-    assert n_covered >= binom.ppf(0.001, N_RUNS, 0.95)
-    if with_calls:
-        assert n_found > 0.8 * N_RUNS
-    else:
-        assert n_found <= binom.ppf(0.999, N_RUNS, 0.05)
+        for effect in effects_table(table, n_redraws=199, seed=seed).to_pylist():
+            outcome = effect["outcome"]
+            n_covered[outcome] += effect["low"] <= truth[outcome] <= effect["high"]
+            n_found[outcome] += effect["p_value"] <= 0.05
+    print(f"with calls {with_calls}, of {N_RUNS}: covered {dict(n_covered)}, effect found {dict(n_found)}")
+    for outcome in EXPERIMENT_OUTCOMES:
+        assert n_covered[outcome] >= binom.ppf(0.001, N_RUNS, 0.95), outcome
+        assert with_calls or n_found[outcome] <= binom.ppf(0.999, N_RUNS, 0.05), outcome
+    assert not with_calls or n_found["responsive_weeks"] > 0.8 * N_RUNS
 
 
 def test_the_charts_are_pictures_with_the_same_bytes_every_time_even_of_nothing() -> None:
