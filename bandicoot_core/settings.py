@@ -49,8 +49,18 @@ class Settings(BaseSettings):
     districts: tuple[str, ...] = Field(
         (), description="Districts of the programme (a JSON list); empty means any named district is taken"
     )
-    experiment: str = Field("demo", min_length=1, description="Name of the running experiment; part of the arm's hash")
-    control_share: float = Field(0.1, ge=0, le=0.9, description="Share of caregivers in the control arm")
+    experiment: str = Field(
+        "demo", min_length=1, description="Name of the running experiment; another name draws everybody anew"
+    )
+    control_share: float = Field(
+        0.1,
+        ge=0,
+        le=0.9,
+        description=(
+            "Share of caregivers in the control arm; the rollout is the rest (0.9 rolls out to 10 %, 0 to all), and "
+            "lowering it only moves caregivers from control to treatment"
+        ),
+    )
     lookback_days: int = Field(
         84, ge=7, le=366, description="Days looked back for the last open and the last call of a caregiver"
     )
@@ -62,6 +72,11 @@ class Settings(BaseSettings):
     def lake_path(self) -> str:
         """Root of the lake as a path or URL."""
         return self.lake_root or str(self.home.absolute() / "lake")
+
+    @property
+    def rollout_share(self) -> float:
+        """Share of caregivers in the treatment arm: 1 - control_share, without the noise of the subtraction."""
+        return round(1 - self.control_share, 12)
 
     @property
     def warm_up(self) -> timedelta:

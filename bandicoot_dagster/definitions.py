@@ -16,6 +16,7 @@ from bandicoot_dagster.assets import (  # noqa: E402
     call_list,
     coverage,
     engagement,
+    experiment,
     model,
     simulation,
     source,
@@ -48,6 +49,7 @@ ALL_ASSETS = [
     coverage.coverage_report,
     simulation.policy_simulation,
     backtest.model_backtest,
+    experiment.experiment_report,
 ]
 
 

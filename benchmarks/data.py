@@ -25,7 +25,7 @@ from bandicoot_core.demo.messages import NEVER, Messages, weekly_messages
 from bandicoot_core.demo.population import Population, build_population
 from bandicoot_core.demo.programme import SECONDS_PER_DAY, Programme, day_start_second, epoch_day
 from bandicoot_core.demo.rows import Window, caregiver_rows
-from bandicoot_core.policy.experiment import assign_arms, is_control
+from bandicoot_core.policy.experiment import arms, draw_caregivers, is_control
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores.engine import open_engine
 from bandicoot_core.stores.installation import Installation
@@ -56,9 +56,9 @@ def programme_of(n_caregivers: int) -> Programme:
     )
 
 
-def control_arm(population: Population) -> npt.NDArray[np.bool_]:
+def control_arm(programme: Programme, population: Population) -> npt.NDArray[np.bool_]:
     """Who is never called, ndarray of shape (n_caregivers,)."""
-    return is_control(population.caregiver_ids, experiment=_EXPERIMENT, control_share=_CONTROL_SHARE)
+    return is_control(_draws(_registry(programme, population)), rollout_share=1 - _CONTROL_SHARE)
 
 
 def installation_of(case: Case) -> Installation:
@@ -92,7 +92,7 @@ def write_lake(lake: Lake, n_caregivers: int) -> Iterator[tuple[int, int]]:
     n_events = 0
     left_over = _no_events()
     with ThreadPoolExecutor(_N_WRITERS) as writers:
-        for chain in weekly_chains(programme, population, is_control=control_arm(population)):
+        for chain in weekly_chains(programme, population, is_control=control_arm(programme, population)):
             parts = [left_over, *map(_events, weekly_messages(programme, population, chain))]
             events = {name: np.concatenate([part[name] for part in parts]) for name in left_over}
             days = [programme.week_date(chain.week) + timedelta(days=k) for k in range(7)]
@@ -112,11 +112,19 @@ def write_lake(lake: Lake, n_caregivers: int) -> Iterator[tuple[int, int]]:
 
 
 def _write_caregivers(lake: Lake, programme: Programme, population: Population) -> None:
-    rows = caregiver_rows(programme, population, slice(0, population.n_caregivers), Window(None, LIST_DATE))
+    rows = _registry(programme, population)
     keys = pa.array(np.arange(1, rows.num_rows + 1))
-    arms = assign_arms(population.caregiver_ids, experiment=_EXPERIMENT, control_share=_CONTROL_SHARE)
-    table = rows.append_column("caregiver_key", keys).append_column("ab_arm", pa.array(arms))
+    arm = pa.array(arms(_draws(rows), rollout_share=1 - _CONTROL_SHARE))
+    table = rows.append_column("caregiver_key", keys).append_column("ab_arm", arm)
     lake.write("caregivers", LAST_DAY.isoformat(), {"data": (CAREGIVERS, table)})
+
+
+def _registry(programme: Programme, population: Population) -> pa.Table:
+    return caregiver_rows(programme, population, slice(0, population.n_caregivers), Window(None, LIST_DATE))
+
+
+def _draws(registry: pa.Table) -> npt.NDArray[np.float64]:
+    return draw_caregivers(registry, experiment=_EXPERIMENT, n_drawn={})["draw"].to_numpy()
 
 
 def _events(messages: Messages) -> dict[str, npt.NDArray[np.int64]]:

@@ -145,7 +145,7 @@ def _server_url(case: Case) -> str:
 def _newest_messages(programme: Programme, population: Population, window: Window) -> Iterator[pa.Table]:
     """The messages week by week, in the order they were sent: a log grows that way, not caregiver by caregiver."""
     first_week = programme.n_complete_weeks - N_WEEKS
-    for chain in weekly_chains(programme, population, is_control=control_arm(population)):
+    for chain in weekly_chains(programme, population, is_control=control_arm(programme, population)):
         if chain.week >= first_week:
             blocks = weekly_messages(programme, population, chain)
             rows = pa.concat_tables([message_rows(population, messages, window) for messages in blocks])

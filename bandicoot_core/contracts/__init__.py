@@ -15,6 +15,14 @@ from bandicoot_core.contracts.backtest_tables import (
 from bandicoot_core.contracts.coverage_tables import COVERAGE, COVERAGE_DIMENSIONS
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
 from bandicoot_core.contracts.estimation_tables import ESTIMATION
+from bandicoot_core.contracts.experiment_tables import (
+    EXPERIMENT_BALANCE,
+    EXPERIMENT_EFFECTS,
+    EXPERIMENT_OUTCOMES,
+    EXPERIMENT_WEEKS,
+    OFF_POLICY_ESTIMATORS,
+    OFF_POLICY_VALUES,
+)
 from bandicoot_core.contracts.list_tables import (
     CALL_LIST,
     CALL_OUTCOMES_TABLE,
@@ -85,8 +93,14 @@ __all__ = [
     "ESTIMATION",
     "EVENT_TYPES",
     "EXPERIMENT_ARMS",
+    "EXPERIMENT_BALANCE",
+    "EXPERIMENT_EFFECTS",
+    "EXPERIMENT_OUTCOMES",
+    "EXPERIMENT_WEEKS",
     "MEMORY_TEST",
     "MODEL_BACKTEST",
+    "OFF_POLICY_ESTIMATORS",
+    "OFF_POLICY_VALUES",
     "PASSIVE",
     "PASSIVE_COUNTS",
     "PASSIVE_TUPLE",

@@ -4,6 +4,12 @@ from bandicoot_core.contracts.backtest_tables import CALIBRATION, MEMORY_TEST, M
 from bandicoot_core.contracts.coverage_tables import COVERAGE
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
 from bandicoot_core.contracts.estimation_tables import ESTIMATION
+from bandicoot_core.contracts.experiment_tables import (
+    EXPERIMENT_BALANCE,
+    EXPERIMENT_EFFECTS,
+    EXPERIMENT_WEEKS,
+    OFF_POLICY_VALUES,
+)
 from bandicoot_core.contracts.list_tables import (
     CALL_LIST,
     CALL_OUTCOMES_TABLE,
@@ -54,6 +60,10 @@ TABLES: dict[str, TableContract] = {
         CALIBRATION,
         MEMORY_TEST,
         ESTIMATION,
+        EXPERIMENT_EFFECTS,
+        EXPERIMENT_WEEKS,
+        EXPERIMENT_BALANCE,
+        OFF_POLICY_VALUES,
     )
 }
 

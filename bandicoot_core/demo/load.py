@@ -47,7 +47,7 @@ from bandicoot_core.demo.streams import BLOCK_SIZE
 from bandicoot_core.demo.truth import TruthWriter
 from bandicoot_core.errors import InvalidInputError, SchemaDriftError
 
-IsControl = Callable[[pa.StringArray], npt.NDArray[np.bool_]]
+IsControl = Callable[[pa.Table], npt.NDArray[np.bool_]]
 OnProgress = Callable[[str, int, int], None]
 
 CALL_OUTCOMES = sql.Identifier("bandicoot", "call_outcomes")
@@ -77,12 +77,11 @@ def fill(
 ) -> DemoSummary:
     """Replace whatever demo there was by this programme: source tables, historic calls and truth files.
 
-    is_control takes caregiver ids and returns who is in the control arm, ndarray of bool of the same length; those are
-    never called. on_progress is told (stage, done, total) and must not use the connection. Everything is committed at
-    once, and readers of the source tables wait for it; whatever ends the fill before that leaves the old programme and
-    its truth. Raises InvalidInputError when the
-    connection has an open transaction or the tables hold rows of no demo, SchemaDriftError when bandicoot.call_outcomes
-    is missing.
+    is_control takes the registry's rows of everybody, in the order of their ids, and returns who is in the control
+    arm, ndarray of bool with one entry a row; those are never called. on_progress is told (stage, done, total) and must
+    not use the connection. Everything is committed at once, and readers of the source tables wait for it; whatever ends
+    the fill before that leaves the old programme and its truth. Raises InvalidInputError when the connection has an
+    open transaction or the tables hold rows of no demo, SchemaDriftError when bandicoot.call_outcomes is missing.
     """
     with _only_demo(connection):
         return _write(
@@ -134,7 +133,7 @@ def _write(
     on_progress: OnProgress | None,
 ) -> DemoSummary:
     population = build_population(programme)
-    control = _control_arm(population, is_control)
+    control = _control_arm(programme, population, is_control)
     with TruthWriter(truth_dir, programme, population, control) as truth:
         weeks = _Weeks(programme, population, control, truth, on_progress or _ignore_progress)
         with connection.transaction():
@@ -255,12 +254,14 @@ def _clear(connection: psycopg.Connection) -> None:
     connection.execute(sql.SQL("DELETE FROM {} WHERE recorded_by = %s").format(CALL_OUTCOMES), [HISTORIC_RECORDER])
 
 
-def _control_arm(population: Population, is_control: IsControl) -> BoolArray:
-    control = np.asarray(is_control(population.caregiver_ids))
+def _control_arm(programme: Programme, population: Population, is_control: IsControl) -> BoolArray:
+    everybody = slice(0, population.n_caregivers)
+    until = programme.week_date(programme.n_started_weeks)
+    control = np.asarray(is_control(caregiver_rows(programme, population, everybody, Window(None, until))))
     if control.shape != (population.n_caregivers,) or control.dtype != np.bool_:
         raise InvalidInputError(
             f"is_control returned an array of {control.dtype} with shape {control.shape}; expected bool with shape "
-            f"({population.n_caregivers},), one entry per caregiver id"
+            f"({population.n_caregivers},), one entry per caregiver"
         )
     return control
 

@@ -1,7 +1,7 @@
 """Bringing the programme's rows into the lake: read, give keys, set bad rows aside, write each day's partition.
 
-One function for each source asset. How rows are read belongs to stores.source, what is wrong with a row to the intakes
-in engagement, when a partition is refused to intake_partitions.
+One function for each source asset. How rows are read belongs to stores.source, who gets a key and a draw to
+first_sight, what is wrong with a row to the intakes in engagement, when a partition is refused to intake_partitions.
 
 Rows are read seven days at a time, kept once in the engine as temporary tables, and written day by day from there: the
 source is read once, and memory does not grow with the number of days. A day has the same bytes whether it is written
@@ -21,7 +21,6 @@ from ibis.backends.duckdb import Backend
 from bandicoot_core.contracts import CALLS, CAREGIVERS, SMS_EVENTS, VACCINATIONS
 from bandicoot_core.engagement.intake import (
     Intake,
-    is_blank,
     judge_calls,
     judge_vaccinations,
     take_in_calls,
@@ -29,9 +28,10 @@ from bandicoot_core.engagement.intake import (
 )
 from bandicoot_core.engagement.message_intake import judge_messages, message_events, take_in_messages
 from bandicoot_core.engagement.registry_intake import judge_caregivers, take_in_caregivers
+from bandicoot_core.pipeline.first_sight import keys_of_all
 from bandicoot_core.pipeline.intake_partitions import IntakeTarget, write_partitions
 from bandicoot_core.settings import Settings
-from bandicoot_core.stores.keys import ArmOf, ensure_keys, keys_of, load_keys
+from bandicoot_core.stores.keys import keys_of, load_keys
 from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.manifest import Manifest
 from bandicoot_core.stores.recorded_calls import read_calls, read_snapshot
@@ -63,29 +63,30 @@ def extract_caregivers(
     days: Sequence[date],
     settings: Settings,
     seen_at: datetime,
-    arm_of: ArmOf,
     on_progress: OnProgress | None = None,
 ) -> list[Manifest]:
     """Write the `caregivers` partitions of some Asia/Kolkata days: the registry at the end of each.
 
-    The registry is read once, up to the end of the last day. Every caregiver in it gets a key and, by `arm_of`, an arm
-    of the experiment before anything is written; `seen_at` (UTC) is recorded with new ones. `connection` is to the
-    published schema, in autocommit.
+    The registry is read once, up to the end of the last day. Every caregiver in it gets a key and a draw for the
+    experiment before anything is written; `seen_at` (UTC) is recorded with new ones, and with a rollout share that was
+    not in force before. `connection` is to the published schema, in autocommit.
 
     Raises UnreachableError when a server does not answer, SchemaDriftError when the source's columns are not as
     expected, and TooManyInvalidRowsError for the first day of which too many rows would be set aside: its partition
     stays as it was, and earlier days remain written. The other functions here raise the same.
     """
     source.check_schema(["caregivers"])
-    recipe = {"districts": list(settings.districts), "experiment": settings.experiment}
+    recipe = {
+        "districts": list(settings.districts),
+        "experiment": settings.experiment,
+        "rollout_share": settings.rollout_share,
+    }
     target = IntakeTarget(lake, engine, CAREGIVERS, "caregivers", settings.max_invalid_share, recipe)
     with source.snapshot() as snapshot, _temporary(engine, _REGISTRY, _KEYS, _JUDGED):
 
         def take_in(rows: ibis.Table, chunk: Sequence[date]) -> Intake:
             registry = engine.create_table(_REGISTRY, rows, temp=True)
-            keys = _keys_of_all(
-                registry, connection, engine, experiment=settings.experiment, seen_at=seen_at, arm_of=arm_of
-            )
+            keys = keys_of_all(registry, connection, engine, settings=settings, seen_at=seen_at, name=_KEYS)
             judged = engine.create_table(_JUDGED, judge_caregivers(registry, keys), temp=True)
             engine.drop_table(_REGISTRY)
             return take_in_caregivers(judged, chunk, districts=settings.districts)
@@ -218,26 +219,6 @@ def _with_their_keys(
     held = engine.create_table(_HELD, rows, temp=True, overwrite=True)
     ids = held.select("caregiver_id").distinct().to_pyarrow()["caregiver_id"]
     return held, engine.create_table(_KEYS, keys_of(connection, ids), temp=True, overwrite=True)
-
-
-def _keys_of_all(
-    registry: ibis.Table,
-    connection: psycopg.Connection,
-    engine: Backend,
-    *,
-    experiment: str,
-    seen_at: datetime,
-    arm_of: ArmOf,
-) -> ibis.Table:
-    """The keys with arms, after everyone in the registry has one; only ids that are new travel to the server."""
-    keys = load_keys(connection, engine, experiment=experiment, name=_KEYS)
-    identified = registry.filter(is_blank(registry.caregiver_id) == ibis.literal(False))
-    unseen = identified.anti_join(keys, "caregiver_id").select("caregiver_id").distinct().to_pyarrow()
-    n_without_arm = int(keys.ab_arm.isnull().sum().fill_null(0).to_pyarrow().as_py())
-    if unseen.num_rows or n_without_arm:
-        ensure_keys(connection, unseen["caregiver_id"], arm_of=arm_of, experiment=experiment, seen_at=seen_at)
-        keys = load_keys(connection, engine, experiment=experiment, name=_KEYS)
-    return keys
 
 
 @contextmanager

@@ -1,10 +1,11 @@
-"""The pseudonymous keys of caregivers, and the experiment arms that are drawn with them.
+"""The pseudonymous keys of caregivers, and their draws for the experiment, which are stored with them.
 
 A key is assigned on first sight and never changes; bandicoot.caregiver_keys is the only place that knows whom it
-stands for. How an arm is drawn is the experiment's business: it is passed in.
+stands for. How a draw is made is the experiment's business: it is passed in. Which share is in force is recorded in
+experiments.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import ibis
@@ -14,23 +15,21 @@ import pyarrow.compute as pc
 from ibis.backends.duckdb import Backend
 from psycopg import sql
 
-from bandicoot_core.contracts import EXPERIMENT_ARMS
 from bandicoot_core.errors import InvalidInputError
 from bandicoot_core.stores.arrow_copy import copy_in, copy_out, stream_out
 from bandicoot_core.stores.connections import Lock, lock, whole_transaction
-from bandicoot_core.stores.contract_checks import require_instant
+from bandicoot_core.stores.contract_checks import require_contract, require_instant
 from bandicoot_core.stores.published_tables import CAREGIVER_KEYS, EXPERIMENT_ASSIGNMENTS
 
-ArmOf = Callable[[Sequence[str]], Sequence[str]]
-"""Caregiver ids -> the arm of each, in their order."""
+DrawOf = Callable[[Sequence[str], Mapping[str, int]], pa.Table]
+"""Ids of caregivers who have no draw, and how many of each stratum have one -> stratum, block and draw of each id."""
 
 _IDENTITY = pa.schema(
     [pa.field("caregiver_key", pa.int64(), nullable=False), pa.field("caregiver_id", pa.string(), nullable=False)]
 )
 KEYS_SCHEMA = _IDENTITY.append(pa.field("ab_arm", pa.string()))
-"""What is read of the keys; ab_arm is null for a caregiver whom no ensure_keys has drawn for the experiment."""
-
-_ARM_ROWS = 65_536
+"""What is read of the keys. ab_arm follows from the draw and the share in force; it is null for a caregiver whom no
+ensure_keys has drawn for the experiment, and for everybody before a share is recorded."""
 
 # Sorted by bytes, whatever the database's collation: the same ids get the same keys everywhere.
 _INSERT_KEYS = """
@@ -43,15 +42,28 @@ _INSERT_KEYS = """
     ORDER BY caregiver_id COLLATE "C"
 """
 
-_WITHOUT_ARM = """
+_WITHOUT_DRAW = """
     SELECT known.caregiver_key, known.caregiver_id FROM bandicoot.caregiver_keys AS known
     WHERE NOT EXISTS (SELECT FROM bandicoot.experiment_assignments AS assigned
                       WHERE assigned.experiment = %s AND assigned.caregiver_key = known.caregiver_key)
     ORDER BY known.caregiver_key
 """
 
+_DRAWN = """
+    SELECT stratum, count(*) FROM bandicoot.experiment_assignments WHERE experiment = %s GROUP BY stratum
+"""
+
 _KEYS = """
-    SELECT known.caregiver_key, known.caregiver_id, assigned.ab_arm FROM bandicoot.caregiver_keys AS known
+    SELECT known.caregiver_key, known.caregiver_id,
+        CASE WHEN assigned.draw < rollout.share THEN 'treatment'
+             WHEN assigned.draw >= rollout.share THEN 'control' END
+    FROM bandicoot.caregiver_keys AS known
+    CROSS JOIN (
+        SELECT (
+            SELECT rollout_share FROM bandicoot.experiment_rollouts
+            WHERE experiment = %s ORDER BY in_force_at DESC LIMIT 1
+        ) AS share
+    ) AS rollout
     LEFT JOIN bandicoot.experiment_assignments AS assigned
         ON assigned.experiment = %s AND assigned.caregiver_key = known.caregiver_key
     ORDER BY known.caregiver_key
@@ -74,15 +86,15 @@ def ensure_keys(
     connection: psycopg.Connection,
     caregiver_ids: pa.Array | pa.ChunkedArray | Iterable[str],
     *,
-    arm_of: ArmOf,
+    draw_of: DrawOf,
     experiment: str,
     seen_at: datetime,
 ) -> int:
-    """Give every unseen id a key, and every known caregiver without one an arm; return how many ids were new.
+    """Give every unseen id a key, and every known caregiver without one a draw; return how many ids were new.
 
     Keys ascend with the ids' UTF-8 bytes among those that are new at once. Both happen in one transaction; processes
     that come at the same time wait for one another. Raises InvalidInputError when an id is missing, empty or holds
-    U+0000, and when `arm_of` gives an arm that is none; ValueError when it gives too few or too many.
+    U+0000, and when `draw_of` gives a draw that cannot be; ValueError when it gives too few or too many.
     """
     ids = _checked_ids(caregiver_ids)
     seen = require_instant(seen_at, "seen_at")
@@ -92,16 +104,17 @@ def ensure_keys(
         copy_in(connection, sql.Identifier("incoming_ids"), ids)
         connection.execute("ANALYZE incoming_ids")
         n_new = connection.execute(_INSERT_KEYS, (seen,)).rowcount
-        without_arm = copy_out(connection, sql.SQL(_WITHOUT_ARM), (experiment,), _IDENTITY)
-        for start in range(0, without_arm.num_rows, _ARM_ROWS):
-            drawn = _draw_arms(without_arm.slice(start, _ARM_ROWS), arm_of, experiment, seen)
+        without_draw = copy_out(connection, sql.SQL(_WITHOUT_DRAW), (experiment,), _IDENTITY)
+        if without_draw.num_rows:
+            n_drawn: dict[str, int] = dict(connection.execute(_DRAWN, (experiment,)).fetchall())
+            drawn = _draw(without_draw, draw_of, n_drawn, experiment, seen)
             copy_in(connection, sql.Identifier("bandicoot", "experiment_assignments"), drawn)
     return n_new
 
 
 def read_keys(connection: psycopg.Connection, *, experiment: str) -> pa.Table:
     """All keys with ids and arms (KEYS_SCHEMA), ascending, as one table in memory."""
-    return copy_out(connection, sql.SQL(_KEYS), (experiment,), KEYS_SCHEMA)
+    return copy_out(connection, sql.SQL(_KEYS), (experiment, experiment), KEYS_SCHEMA)
 
 
 def load_keys(
@@ -109,7 +122,7 @@ def load_keys(
 ) -> ibis.Table:
     """All keys with ids and arms as a temporary table of the engine, streamed into it; replaces one of that name."""
     keys = engine.create_table(name, schema=ibis.Schema.from_pyarrow(KEYS_SCHEMA), temp=True, overwrite=True)
-    for batch in stream_out(connection, sql.SQL(_KEYS), (experiment,), KEYS_SCHEMA):
+    for batch in stream_out(connection, sql.SQL(_KEYS), (experiment, experiment), KEYS_SCHEMA):
         engine.insert(name, pa.Table.from_batches([batch]))
     return keys
 
@@ -157,22 +170,17 @@ def _checked_ids(caregiver_ids: pa.Array | pa.ChunkedArray | Iterable[str]) -> p
     return ids
 
 
-def _draw_arms(caregivers: pa.Table, arm_of: ArmOf, experiment: str, assigned_at: datetime) -> pa.Table:
-    arms = list(arm_of(caregivers["caregiver_id"].to_pylist()))
-    if len(arms) != caregivers.num_rows:
-        raise ValueError(f"arm_of gave {len(arms)} arms for {caregivers.num_rows} caregivers; expected one for each")
-    unknown = sorted(set(arms) - set(EXPERIMENT_ARMS))
-    if unknown:
-        raise InvalidInputError(
-            f"experiment {experiment!r}: found the arm {unknown[0]!r}, expected one of {', '.join(EXPERIMENT_ARMS)}"
-        )
+def _draw(
+    caregivers: pa.Table, draw_of: DrawOf, n_drawn: Mapping[str, int], experiment: str, assigned_at: datetime
+) -> pa.Table:
+    drawn = draw_of(caregivers["caregiver_id"].to_pylist(), n_drawn)
     n_rows = caregivers.num_rows
-    return pa.table(
-        {
-            "experiment": pa.repeat(pa.scalar(experiment), n_rows),
-            "caregiver_key": caregivers["caregiver_key"],
-            "ab_arm": pa.array(arms, pa.string()),
-            "assigned_at": pa.repeat(pa.scalar(assigned_at, pa.timestamp("us", tz="UTC")), n_rows),
-        },
-        schema=EXPERIMENT_ASSIGNMENTS.arrow_schema(),
-    )
+    if drawn.num_rows != n_rows:
+        raise ValueError(f"draw_of gave {drawn.num_rows} draws for {n_rows} caregivers; expected one for each")
+    columns = {
+        "experiment": pa.repeat(pa.scalar(experiment), n_rows),
+        "caregiver_key": caregivers["caregiver_key"],
+        "assigned_at": pa.repeat(pa.scalar(assigned_at, pa.timestamp("us", tz="UTC")), n_rows),
+        **{name: drawn[name] for name in ("stratum", "block", "draw")},
+    }
+    return require_contract(pa.table(columns), EXPERIMENT_ASSIGNMENTS)

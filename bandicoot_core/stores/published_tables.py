@@ -32,14 +32,27 @@ CAREGIVER_KEYS = TableContract(
 
 EXPERIMENT_ASSIGNMENTS = TableContract(
     "experiment_assignments",
-    "Which arm of an experiment each caregiver is in; an assignment never changes",
+    "How each caregiver was drawn for an experiment; a draw never changes, and arms follow from the share in force",
     (
         _EXPERIMENT,
         _CAREGIVER_KEY,
-        replace(contracts.CAREGIVERS.column("ab_arm"), description="Arm of the experiment"),
-        Column("assigned_at", "timestamp", "When she was assigned", unit="UTC"),
+        Column("assigned_at", "timestamp", "When she was drawn", unit="UTC"),
+        Column("stratum", "string", "Registry facts within which arms are balanced, as they were when she was drawn"),
+        Column("block", "int32", "Block of the stratum in which arms are balanced exactly, from 0", minimum=0),
+        Column("draw", "float64", "Her draw: in treatment when it lies below the rollout share", minimum=0, maximum=1),
     ),
     key=("experiment", "caregiver_key"),
+)
+
+EXPERIMENT_ROLLOUTS = TableContract(
+    "experiment_rollouts",
+    "From when on which share of the caregivers was in an experiment's treatment arm; the first row is its beginning",
+    (
+        _EXPERIMENT,
+        Column("in_force_at", "timestamp", "When the share came into force", unit="UTC"),
+        Column("rollout_share", "float64", "Share of caregivers in the treatment arm", minimum=0, maximum=1),
+    ),
+    key=("experiment", "in_force_at"),
 )
 
 LIST_PUBLICATIONS = TableContract(
@@ -138,6 +151,7 @@ MODEL_VERSIONS = TableContract(
 PUBLISHED_TABLES: dict[str, TableContract] = {
     "caregiver_keys": CAREGIVER_KEYS,
     "experiment_assignments": EXPERIMENT_ASSIGNMENTS,
+    "experiment_rollouts": EXPERIMENT_ROLLOUTS,
     "call_list": contracts.PUBLISHED_CALL_LIST,
     "list_publications": LIST_PUBLICATIONS,
     "call_outcomes": contracts.CALL_OUTCOMES_TABLE,

@@ -15,7 +15,6 @@ from bandicoot_core.pipeline.extraction import (
     extract_sms_events,
     extract_vaccinations,
 )
-from bandicoot_core.policy.experiment import assign_arms
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.manifest import SET_ASIDE_TABLE, Manifest
 from bandicoot_dagster.describe import OWNERS, described
@@ -67,7 +66,6 @@ def caregivers(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], clock: dg.ResourceParam[Clock]
 ) -> dg.MaterializeResult:
     """Snapshot of the registry."""
-    settings = stores.settings
     with stores.published() as connection, stores.engine() as engine:
         manifests = extract_caregivers(
             stores.source(),
@@ -75,11 +73,8 @@ def caregivers(
             stores.lake,
             engine,
             days=days_of_run(context),
-            settings=settings,
+            settings=stores.settings,
             seen_at=clock(),
-            arm_of=lambda ids: assign_arms(
-                ids, experiment=settings.experiment, control_share=settings.control_share
-            ).tolist(),
         )
     return _result(context, stores, manifests)
 

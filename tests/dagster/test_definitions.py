@@ -34,6 +34,7 @@ DESIGNED = {
     "coverage_report": "evaluation",
     "policy_simulation": "evaluation",
     "model_backtest": "evaluation",
+    "experiment_report": "evaluation",
 }
 WITHOUT_TABLE = {"features_only_mapper", "model_version"}
 

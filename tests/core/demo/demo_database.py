@@ -29,6 +29,11 @@ def is_control(caregiver_ids: pa.StringArray) -> npt.NDArray[np.bool_]:
     return np.array([zlib.crc32(text.encode()) % 10 == 0 for text in caregiver_ids.to_pylist()], dtype=np.bool_)
 
 
+def control_arm(registry: pa.Table) -> npt.NDArray[np.bool_]:
+    """The same, of the registry's rows."""
+    return is_control(registry["caregiver_id"])
+
+
 def create_call_outcomes(connection: psycopg.Connection) -> None:
     connection.execute("CREATE SCHEMA bandicoot")
     connection.execute(
@@ -55,12 +60,12 @@ class DemoDatabase:
 
     def fill(self, programme: Programme, on_progress: OnProgress | None = None) -> DemoSummary:
         return fill(
-            self.connection, programme, truth_dir=self.truth_dir, is_control=is_control, on_progress=on_progress
+            self.connection, programme, truth_dir=self.truth_dir, is_control=control_arm, on_progress=on_progress
         )
 
     def extend(self, programme: Programme, on_progress: OnProgress | None = None) -> DemoSummary:
         return extend(
-            self.connection, programme, truth_dir=self.truth_dir, is_control=is_control, on_progress=on_progress
+            self.connection, programme, truth_dir=self.truth_dir, is_control=control_arm, on_progress=on_progress
         )
 
     def select(self, query: str, *parameters: object) -> list[Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from demo_database import DemoDatabase, is_control
+from demo_database import DemoDatabase, control_arm
 
 from bandicoot_core.calendar import start_of_day
 from bandicoot_core.demo import (
@@ -158,7 +158,7 @@ def test_a_fill_commits_on_a_connection_without_autocommit(database: DemoDatabas
     with psycopg.connect(database.url) as connection:
         create_source_schema(connection)
         assert stored_programme(connection) is None
-        fill(connection, programme, truth_dir=database.truth_dir, is_control=is_control)
+        fill(connection, programme, truth_dir=database.truth_dir, is_control=control_arm)
         connection.rollback()
     assert stored_programme(database.connection) == programme.with_fixed_start()
 
@@ -192,7 +192,7 @@ def test_two_extensions_at_once_follow_each_other(database: DemoDatabase, progra
     with ThreadPoolExecutor() as pool, psycopg.connect(database.url) as other:
 
         def extend_at_once() -> DemoSummary:
-            return extend(other, later, truth_dir=database.truth_dir, is_control=is_control)
+            return extend(other, later, truth_dir=database.truth_dir, is_control=control_arm)
 
         started: list[Future[DemoSummary]] = []
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-from demo_database import DemoDatabase, is_control
+from demo_database import DemoDatabase, control_arm
 
 from bandicoot_core.demo import Programme, create_source_schema, fill, is_truth_of, stored_programme
 from bandicoot_core.errors import InvalidInputError, SchemaDriftError
@@ -54,7 +54,7 @@ def test_a_fill_whose_connection_is_killed_leaves_the_old_programme(
                 doomed,
                 replace(programme, seed=99),
                 truth_dir=database.truth_dir,
-                is_control=is_control,
+                is_control=control_arm,
                 on_progress=kill,
             )
     assert database.dump() == before
@@ -128,7 +128,7 @@ def test_a_connection_in_a_transaction_is_refused(database: DemoDatabase, progra
     with psycopg.connect(database.url) as connection:
         connection.execute("SELECT 1")
         with pytest.raises(InvalidInputError, match="state INTRANS"):
-            fill(connection, programme, truth_dir=database.truth_dir, is_control=is_control)
+            fill(connection, programme, truth_dir=database.truth_dir, is_control=control_arm)
 
 
 def test_without_the_table_of_outcomes_the_fill_names_the_migrations(

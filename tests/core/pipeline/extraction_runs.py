@@ -28,10 +28,6 @@ SEEN_AT = datetime(2026, 11, 20, 19, 30, tzinfo=UTC)
 ASSETS = ("caregivers", "sms_events", "vaccinations", "calls")
 
 
-def all_treated(ids: Sequence[str]) -> list[str]:
-    return ["treatment"] * len(ids)
-
-
 @dataclass
 class Extraction:
     """The four extractions over one source, published schema and lake."""
@@ -47,7 +43,7 @@ class Extraction:
         options = {"days": days or (DAY,), "settings": self.settings} | options
         places = (self.connection, self.lake, self.engine)
         if asset == "caregivers":
-            options = {"seen_at": SEEN_AT, "arm_of": all_treated} | options
+            options = {"seen_at": SEEN_AT} | options
             return extract_caregivers(self.source, *places, **options)
         if asset == "sms_events":
             return extract_sms_events(self.source, *places, **options)

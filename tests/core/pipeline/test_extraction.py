@@ -1,14 +1,14 @@
 """From a real source to the lake: keys, days, partitions, and the same bytes again."""
 
-from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from extraction_runs import ASSETS, DAY, NEXT_DAY, Extraction, content, fill
+from extraction_runs import ASSETS, DAY, NEXT_DAY, SEEN_AT, Extraction, content, fill
 
 from bandicoot_core.calendar import day_of, days_between
 from bandicoot_core.settings import Settings
+from bandicoot_core.stores.experiments import read_assignments, read_rollouts
 from bandicoot_core.stores.keys import read_keys
 from bandicoot_core.stores.lake import Lake
 from tests.source_programme import SourceProgramme, ist
@@ -39,30 +39,63 @@ def test_a_caregiver_gets_key_and_arm_and_her_day_a_partition(
     ]
 
 
-def test_keys_and_arms_stay_when_others_come(programme: SourceProgramme, extraction: Extraction) -> None:
+def test_keys_and_draws_stay_when_others_come(programme: SourceProgramme, extraction: Extraction) -> None:
     programme.caregiver("CG-7")
     extraction.run("caregivers")
+    before = read_assignments(extraction.connection, experiment="demo").to_pylist()
     programme.caregiver("CG-1", enrolled_at=ist("2026-11-21 10:00"))
-    asked: list[str] = []
+    extraction.run("caregivers", NEXT_DAY)
+    after = read_assignments(extraction.connection, experiment="demo").to_pylist()
+    assert [row["caregiver_key"] for row in extraction.data("caregivers", NEXT_DAY)] == [1, 2]
+    assert after[:1] == before
+    name = "Patna | age 21 to 29 | parity 0 or 1 | phone reliable"
+    assert [(row["caregiver_key"], row["stratum"], row["block"]) for row in after] == [(1, name, 0), (2, name, 0)]
 
-    def control(ids: Sequence[str]) -> list[str]:
-        asked.extend(ids)
-        return ["control"] * len(ids)
 
-    extraction.run("caregivers", NEXT_DAY, arm_of=control)
-    rows = [(row["caregiver_key"], row["ab_arm"]) for row in extraction.data("caregivers", NEXT_DAY)]
-    assert rows == [(1, "treatment"), (2, "control")]
-    assert asked == ["CG-1"]
+def test_a_draw_is_made_from_the_row_that_counts_and_from_none_when_she_has_left(
+    programme: SourceProgramme, extraction: Extraction
+) -> None:
+    programme.caregiver("CG-7", district=" Gaya", age=99, enrolled_at=ist("2026-03-01 10:00"))
+    programme.caregiver("CG-7", district="Patna", enrolled_at=ist("2026-02-01 10:00"))
+    extraction.run("caregivers")
+    programme.execute("DELETE FROM {schema}.caregivers")
+    extraction.run("caregivers", NEXT_DAY, settings=Settings(max_invalid_share=0.5, experiment="second"))
+    strata = {
+        name: read_assignments(extraction.connection, experiment=name)["stratum"].to_pylist()
+        for name in ("demo", "second")
+    }
+    assert strata == {
+        "demo": ["Gaya | age unknown | parity 0 or 1 | phone reliable"],
+        "second": ["unknown | age unknown | parity unknown | phone unknown"],
+    }
+
+
+def test_a_raised_rollout_takes_effect_with_the_next_snapshot_and_draws_nobody_again(
+    programme: SourceProgramme, extraction: Extraction
+) -> None:
+    for n in range(20):
+        programme.caregiver(f"CG-{n}", enrolled_at=ist("2026-01-05 10:00"))
+    n_treated = []
+    for weeks, control_share in enumerate((0.9, 0.75, 0.5, 0.0)):
+        settings = Settings(max_invalid_share=0.5, control_share=control_share)
+        extraction.run("caregivers", settings=settings, seen_at=SEEN_AT + timedelta(weeks=weeks))
+        n_treated.append(sum(row["ab_arm"] == "treatment" for row in extraction.data("caregivers")))
+    assert n_treated == [2, 5, 10, 20]
+    assert [
+        (rollout.in_force_at - SEEN_AT, rollout.rollout_share)
+        for rollout in read_rollouts(extraction.connection, experiment="demo")
+    ] == [(timedelta(weeks=weeks), share) for weeks, share in enumerate((0.1, 0.25, 0.5, 1.0))]
 
 
 def test_a_new_experiment_draws_arms_for_caregivers_known_already(
     programme: SourceProgramme, extraction: Extraction
 ) -> None:
-    programme.caregiver("CG-7")
+    for n in range(20):
+        programme.caregiver(f"CG-{n}")
     extraction.run("caregivers")
-    extraction.settings = Settings(experiment="second")
-    extraction.run("caregivers", arm_of=lambda ids: ["control"] * len(ids))
-    assert [(row["caregiver_key"], row["ab_arm"]) for row in extraction.data("caregivers")] == [(1, "control")]
+    extraction.run("caregivers", settings=Settings(experiment="second", control_share=0.5))
+    arms = [row["ab_arm"] for row in extraction.data("caregivers")]
+    assert sorted(arms) == ["control"] * 10 + ["treatment"] * 10
 
 
 def test_a_registry_backfill_writes_who_was_enrolled_on_each_day(

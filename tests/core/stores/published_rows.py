@@ -114,9 +114,24 @@ def state_rows(states: dict[int, str], *, cluster_ids: dict[int, int] | None = N
 
 
 def give_keys(connection: psycopg.Connection, caregiver_ids: Sequence[str]) -> int:
-    """Keys for some ids, everybody in the treatment arm."""
+    """Keys for some ids; everybody is drawn for the treatment arm."""
     return ensure_keys(
-        connection, caregiver_ids, arm_of=lambda ids: ["treatment"] * len(ids), experiment=EXPERIMENT, seen_at=NIGHT
+        connection,
+        caregiver_ids,
+        draw_of=lambda ids, n_drawn: drawn([0.01] * len(ids)),
+        experiment=EXPERIMENT,
+        seen_at=NIGHT,
+    )
+
+
+def drawn(draws: Sequence[float], strata: Sequence[str] | None = None) -> pa.Table:
+    """What a draw gives: stratum, block and draw of each caregiver; all in one stratum unless said otherwise."""
+    return pa.table(
+        {
+            "stratum": pa.array(strata or ["all"] * len(draws), pa.string()),
+            "block": pa.array([0] * len(draws), pa.int32()),
+            "draw": pa.array(draws, pa.float64()),
+        }
     )
 
 

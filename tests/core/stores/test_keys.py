@@ -1,6 +1,6 @@
-"""Keys are stable, deterministic and complete, and every caregiver has an arm."""
+"""Keys are stable, deterministic and complete, and every caregiver has a draw and an arm."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -10,18 +10,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ibis.backends.duckdb import Backend
-from published_rows import AWKWARD_IDS, EXPERIMENT, NIGHT, give_keys
+from published_rows import AWKWARD_IDS, EXPERIMENT, NIGHT, drawn, give_keys
 
 from bandicoot_core.errors import InvalidInputError
 from bandicoot_core.stores.connections import connect
+from bandicoot_core.stores.experiments import read_assignments, record_rollout
 from bandicoot_core.stores.keys import KEYS_SCHEMA, caregiver_ids_for, ensure_keys, keys_of, load_keys, read_keys
 from bandicoot_core.stores.reset import clear_published
 
 IDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=6)
 
 
-def arms_by_length(caregiver_ids: Sequence[str]) -> list[str]:
-    return ["control" if len(each) % 2 else "treatment" for each in caregiver_ids]
+def draws_by_length(caregiver_ids: Sequence[str], n_drawn: Mapping[str, int]) -> pa.Table:
+    """Ids of odd length end in control; one stratum for each length."""
+    return drawn([0.9 if len(each) % 2 else 0.1 for each in caregiver_ids], [f"L{len(i)}" for i in caregiver_ids])
 
 
 def keys(connection: psycopg.Connection) -> dict[str, int]:
@@ -80,7 +82,7 @@ def test_awkward_ids_get_keys_and_are_found_by_them(published: psycopg.Connectio
     ],
 )
 def test_ids_come_as_any_array_or_iterable(published: psycopg.Connection, ids: pa.Array) -> None:
-    assert ensure_keys(published, ids, arm_of=arms_by_length, experiment=EXPERIMENT, seen_at=NIGHT) == 2
+    assert ensure_keys(published, ids, draw_of=draws_by_length, experiment=EXPERIMENT, seen_at=NIGHT) == 2
     assert keys(published) == {"A": 1, "B": 2}
 
 
@@ -114,8 +116,9 @@ def test_the_database_itself_refuses_an_id_twice_however_long_it_is(published: p
             )
 
 
-def test_an_arm_is_drawn_once_and_stays(published: psycopg.Connection) -> None:
-    ensure_keys(published, ["A", "BB"], arm_of=arms_by_length, experiment=EXPERIMENT, seen_at=NIGHT)
+def test_a_draw_is_made_once_and_stays(published: psycopg.Connection) -> None:
+    record_rollout(published, experiment=EXPERIMENT, rollout_share=0.5, in_force_at=NIGHT)
+    ensure_keys(published, ["A", "BB"], draw_of=draws_by_length, experiment=EXPERIMENT, seen_at=NIGHT)
     give_keys(published, ["A", "BB", "CCC"])
     found = read_keys(published, experiment=EXPERIMENT)
     assert found.schema == KEYS_SCHEMA
@@ -126,10 +129,42 @@ def test_an_arm_is_drawn_once_and_stays(published: psycopg.Connection) -> None:
     ]
 
 
+def test_arms_follow_from_the_share_in_force(published: psycopg.Connection) -> None:
+    ensure_keys(published, ["A", "BB"], draw_of=draws_by_length, experiment=EXPERIMENT, seen_at=NIGHT)
+    found = []
+    for days, share in enumerate((None, 0.1, 0.5, 1.0)):
+        if share is not None:
+            record_rollout(
+                published, experiment=EXPERIMENT, rollout_share=share, in_force_at=NIGHT + timedelta(days=days)
+            )
+        found.append(read_keys(published, experiment=EXPERIMENT)["ab_arm"].to_pylist())
+    assert found == [[None, None], ["control", "control"], ["control", "treatment"], ["treatment", "treatment"]]
+
+
+def test_a_stratum_is_drawn_on_from_where_it_stands(published: psycopg.Connection) -> None:
+    asked: list[dict[str, int]] = []
+
+    def draw_of(caregiver_ids: Sequence[str], n_drawn: Mapping[str, int]) -> pa.Table:
+        asked.append(dict(n_drawn))
+        return draws_by_length(caregiver_ids, n_drawn)
+
+    for ids in (["A", "BB"], ["C", "DD", "E"], ["F"]):
+        ensure_keys(published, ids, draw_of=draw_of, experiment=EXPERIMENT, seen_at=NIGHT)
+    assert asked == [{}, {"L1": 1, "L2": 1}, {"L1": 3, "L2": 2}]
+    assert read_assignments(published, experiment=EXPERIMENT).to_pydict() == {
+        "caregiver_key": [1, 2, 3, 4, 5, 6],
+        "stratum": ["L1", "L2", "L1", "L2", "L1", "L1"],
+        "block": [0] * 6,
+        "draw": [0.9, 0.1, 0.9, 0.1, 0.9, 0.9],
+    }
+
+
 def test_a_new_experiment_draws_for_everybody_known_and_leaves_the_old_one(published: psycopg.Connection) -> None:
     give_keys(published, ["A", "BB"])
     later = NIGHT + timedelta(days=7)
-    assert ensure_keys(published, ["C"], arm_of=arms_by_length, experiment="winter", seen_at=later) == 1
+    for experiment in (EXPERIMENT, "winter"):
+        record_rollout(published, experiment=experiment, rollout_share=0.5, in_force_at=later)
+    assert ensure_keys(published, ["C"], draw_of=draws_by_length, experiment="winter", seen_at=later) == 1
     assert read_keys(published, experiment="winter")["ab_arm"].to_pylist() == ["control", "treatment", "control"]
     assert read_keys(published, experiment=EXPERIMENT)["ab_arm"].to_pylist() == ["treatment", "treatment", None]
     assert published.execute(
@@ -138,23 +173,27 @@ def test_a_new_experiment_draws_for_everybody_known_and_leaves_the_old_one(publi
 
 
 @pytest.mark.parametrize(
-    ("arms", "error", "message"),
+    ("draws", "error", "message"),
     [
-        (["treatment"], ValueError, "arm_of gave 1 arms for 2 caregivers"),
-        (["treatment", "placebo"], InvalidInputError, "found the arm 'placebo', expected one of treatment, control"),
+        ([0.5], ValueError, "draw_of gave 1 draws for 2 caregivers"),
+        ([0.5, 1.5], InvalidInputError, r"experiment_assignments.draw: 1 rows hold something else than at most 1"),
     ],
 )
-def test_arms_that_cannot_be_leave_neither_arms_nor_keys(
-    published: psycopg.Connection, arms: list[str], error: type[Exception], message: str
+def test_draws_that_cannot_be_leave_neither_draws_nor_keys(
+    published: psycopg.Connection, draws: list[float], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        ensure_keys(published, ["A", "B"], arm_of=lambda ids: arms, experiment=EXPERIMENT, seen_at=NIGHT)
+        ensure_keys(
+            published, ["A", "B"], draw_of=lambda ids, n_drawn: drawn(draws), experiment=EXPERIMENT, seen_at=NIGHT
+        )
     assert keys(published) == {}
 
 
 def test_a_naive_instant_is_refused(published: psycopg.Connection) -> None:
     with pytest.raises(ValueError, match=r"seen_at: .* has no time zone"):
-        ensure_keys(published, ["A"], arm_of=arms_by_length, experiment=EXPERIMENT, seen_at=NIGHT.replace(tzinfo=None))
+        ensure_keys(
+            published, ["A"], draw_of=draws_by_length, experiment=EXPERIMENT, seen_at=NIGHT.replace(tzinfo=None)
+        )
 
 
 def test_processes_that_see_the_same_ids_at_once_agree_on_the_keys(
@@ -170,7 +209,7 @@ def test_processes_that_see_the_same_ids_at_once_agree_on_the_keys(
         n_new = sum(threads.map(ensure, range(6)))
     assert n_new == 500
     assert len(set(keys(published).values())) == 500
-    assert read_keys(published, experiment=EXPERIMENT)["ab_arm"].null_count == 0
+    assert read_assignments(published, experiment=EXPERIMENT).num_rows == 500
 
 
 def test_keys_are_loaded_into_the_engine_and_replace_what_was_loaded_before(
