@@ -45,11 +45,11 @@ def report(programme: Programme) -> dg.ExecuteInProcessResult:
 def test_the_report_shows_its_charts_and_tables(report: dg.ExecuteInProcessResult) -> None:
     (event,) = report.get_asset_materialization_events()
     metadata = event.step_materialization_data.materialization.metadata
-    for chart in ("effects_chart", "effect_over_weeks", "balance_chart", "policies_chart"):
+    for chart in ("effects_with_intervals", "effect_over_weeks", "balance_of_the_arms", "values_of_other_policies"):
         assert "data:image/png;base64," in metadata[chart].value, chart
-    assert "responsive_weeks" in metadata["effects"].value
-    assert "responsive_share_before" in metadata["balance"].value
-    assert "doubly_robust" in metadata["off_policy_values"].value
+    assert "responsive_weeks" in metadata["table_of_effects"].value
+    assert "responsive_share_before" in metadata["table_of_balance"].value
+    assert "doubly_robust" in metadata["table_of_other_policies"].value
     assert metadata["rollout_share"].value == 0.9
     assert metadata["in_force_at"].value == "2026-03-25T18:30:00+00:00"
 

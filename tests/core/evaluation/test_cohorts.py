@@ -27,6 +27,7 @@ TRANSITIONS = pa.table(
         "p_next_r": [0.9, 0.6, 0.5, 0.1, 0.8, 0.7, 0.3, 0.2],
         "p_low": [0.0] * 8,
         "p_high": [1.0] * 8,
+        "n_effective": [12.0] * 8,
     }
 )
 GROUPS = pa.table(
