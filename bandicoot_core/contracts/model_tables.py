@@ -75,6 +75,13 @@ TRANSITION_MODELS = TableContract(
             unit="caregiver-weeks",
             minimum=0,
         ),
+        Column(
+            "correlation",
+            "float64",
+            "Correlation between the errors of this estimate and of that of the other action",
+            minimum=-1,
+            maximum=1,
+        ),
     ),
     key=("cluster_id", "state", "action"),
     sort_by=("cluster_id", "state", "action"),

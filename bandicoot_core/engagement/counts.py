@@ -65,8 +65,10 @@ def recent_transition_counts(history: ibis.Table, *, n_weeks: int, half_life_wee
     weights = [2.0 ** -((n_weeks - 2 - k) / half_life_weeks) for k in range(n_weeks - 1)]
 
     def weighted(word: ibis.Value) -> ibis.Value:
-        terms = [((word >> k) & 1) * weight for k, weight in enumerate(weights)]
-        return reduce(add, terms).cast("float64")
+        terms = [
+            ((word >> k) & 1).cast("float64") * ibis.literal(weight, "float64") for k, weight in enumerate(weights)
+        ]
+        return reduce(add, terms)
 
     names = (*PASSIVE_TUPLE, *ACTIVE_TUPLE)
     recent = zip((*RECENT_PASSIVE_TUPLE, *RECENT_ACTIVE_TUPLE), names, strict=True)

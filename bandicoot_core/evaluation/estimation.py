@@ -7,6 +7,8 @@ What is measured on a simulated programme. Errors are means over caregivers: eac
 she is in. The list is the 2.5% of caregivers ranked first, by the index of their cluster and state (ties by a draw) or
 by their own; its worth is the mean of their true indices. A share of 1 is what the clusters' true mean chances reach, 0
 what calling at random does; a caregiver's own index can exceed 1, because it knows more of her than her cluster.
+Beside the estimators stands `tuple_index`, a caregiver's own index without types: her passive weeks with her cluster's
+chance as a prior of eight weeks, and the cluster's lift as `joint` finds it (model.indices.tuple_index_table).
 Coverage is the share of cells in use whose 90% interval holds the true mean chance of the cluster, or the index of the
 true means.
 """
@@ -17,7 +19,7 @@ import ibis
 import numpy as np
 import pyarrow as pa
 
-from bandicoot_core.contracts import ACTIVE_TUPLE, BY_HISTORY, ESTIMATION, conform
+from bandicoot_core.contracts import ACTIVE_TUPLE, BY_HISTORY, ESTIMATION, PASSIVE_TUPLE, conform
 from bandicoot_core.engagement.counts import passive_counts, transition_counts
 from bandicoot_core.engagement.words import bits
 from bandicoot_core.evaluation.simulated_programmes import SimulatedProgramme, random_types, simulate_programme
@@ -26,7 +28,7 @@ from bandicoot_core.model.behavioural_types import IntArray, means_under_posteri
 from bandicoot_core.model.chances import FittedChances, fit_chances, member_tuples
 from bandicoot_core.model.clusters import fit_clusters
 from bandicoot_core.model.estimators import ESTIMATORS, Estimator
-from bandicoot_core.model.indices import index_table
+from bandicoot_core.model.indices import index_table, tuple_index_table
 from bandicoot_core.model.posterior import FloatArray
 from bandicoot_core.model.transitions import cell_arrays, transition_arrays
 from bandicoot_core.model.whittle import two_state_indices
@@ -41,7 +43,12 @@ PROGRAMMES: dict[str, Draw] = {
 }
 """Kinds of programmes by name."""
 
+TUPLE_INDEX = "tuple_index"
+"""Stands among the estimators for a caregiver's own index without types."""
+
 _LISTED_SHARE = 0.025
+_PRIOR_WEEKS = 8.0
+_SMALLEST_REACH = 1e-6
 _INTERVAL = 0.9
 
 
@@ -78,12 +85,12 @@ def compare_estimators(
     Returns
     -------
     table of ESTIMATION
-        Without log_loss. Shares are null where calls do nothing.
+        Without log_loss; of `tuple_index` only the share by caregivers' own index.
     """
     rows = []
     for position, (kind, draw) in enumerate(programmes.items()):
         for n in n_active:
-            found: dict[Estimator, list[dict[str, float]]] = {estimator: [] for estimator in estimators}
+            found: dict[str, list[dict[str, float]]] = {estimator: [] for estimator in estimators}
             for i in range(n_programmes):
                 random = np.random.default_rng([seed, position, i])
                 types, shares = draw(random)
@@ -93,7 +100,10 @@ def compare_estimators(
                     found[estimator].append(
                         _measured(programme, fitted, discount=discount, n_draws=n_draws, seed=seed + i)
                     )
-            rows += [_row(kind, n, estimator, measured) for estimator, measured in found.items()]
+                    if estimator == "joint":
+                        gains = _gains_of_tuple_index(programme, fitted, discount=discount, seed=seed + i)
+                        found.setdefault(TUPLE_INDEX, []).append(gains)
+            rows += [_row(kind, n, name, measured) for name, measured in found.items() if any(measured)]
     return conform(pa.Table.from_pylist(rows, schema=ESTIMATION.arrow_schema()), ESTIMATION)
 
 
@@ -173,18 +183,7 @@ def _measured(
     lift_error = np.abs((estimate - truth)[..., 1] - (estimate - truth)[..., 0])[cell]
     index = two_state_indices(estimate[..., 0], estimate[..., 1], discount=discount)
     true_index = two_state_indices(truth[..., 0], truth[..., 1], discount=discount)
-    own_truth = two_state_indices(programme.chances[..., 0], programme.chances[..., 1], discount=discount)
-    worth = own_truth[np.arange(len(own_truth)), programme.state]
-    tie = np.random.default_rng([seed, 1]).random(len(worth))
-    n_listed = max(1, round(_LISTED_SHARE * len(worth)))
-
-    def listed(score: FloatArray) -> IntArray:
-        return np.lexsort((tie, -score))[:n_listed].astype(np.int64)
-
     own = means_under_posteriors(fitted.types, programme.tuples, fitted.types.indices(discount=discount).T)
-    by_cluster, by_own = listed(index[cell]), listed(own[programme.row, programme.state])
-    at_random, reachable = worth.mean(), worth[listed(true_index[cell])].mean()
-    reach = reachable - at_random
     in_use = np.zeros(index.shape, dtype=bool)
     in_use[cell] = True
     low, high = cell_arrays(fitted.transitions, "p_low"), cell_arrays(fitted.transitions, "p_high")
@@ -196,20 +195,59 @@ def _measured(
         "passive_error": float(error[:, 0].mean()),
         "active_error": float(error[:, 1].mean()),
         "lift_error": float(lift_error.mean()),
-        "listed_index": float(index[cell][by_cluster].mean()),
+        "listed_index": float(index[cell][_listed(index[cell], seed)].mean()),
         "passive_coverage": float(is_held[..., 0][in_use].mean()),
         "active_coverage": float(is_held[..., 1][in_use].mean()),
         "index_coverage": float(((index_low <= true_index) & (true_index <= index_high))[in_use].mean()),
     }
-    if reach > 1e-6:
-        measured["reach"] = float(reach)
-        measured["cluster_gain"] = float(worth[by_cluster].mean() - at_random)
-        measured["caregiver_gain"] = float(worth[by_own].mean() - at_random)
-    return measured
+    scores = {
+        "reach": true_index[cell],
+        "cluster_gain": index[cell],
+        "caregiver_gain": own[programme.row, programme.state],
+    }
+    return {**measured, **_gains(programme, scores, discount=discount, seed=seed)}
+
+
+def _gains(
+    programme: SimulatedProgramme, scores: dict[str, FloatArray], *, discount: float, seed: int
+) -> dict[str, float]:
+    """By name, how much more the 2.5% with the highest score are worth than everybody; nothing where calls do nothing.
+
+    scores: (n_caregivers,) each; `reach` is among them.
+    """
+    own_truth = two_state_indices(programme.chances[..., 0], programme.chances[..., 1], discount=discount)
+    worth = own_truth[np.arange(len(own_truth)), programme.state]
+    gains = {name: float(worth[_listed(score, seed)].mean() - worth.mean()) for name, score in scores.items()}
+    return gains if gains["reach"] > _SMALLEST_REACH else {}
+
+
+def _listed(score: FloatArray, seed: int) -> IntArray:
+    """The 2.5% of caregivers with the highest score, ties broken by a draw."""
+    tie = np.random.default_rng([seed, 1]).random(len(score))
+    return np.lexsort((tie, -score))[: max(1, round(_LISTED_SHARE * len(score)))].astype(np.int64)
+
+
+def _gains_of_tuple_index(
+    programme: SimulatedProgramme, fitted: FittedChances, *, discount: float, seed: int
+) -> dict[str, float]:
+    names = (*PASSIVE_TUPLE, *ACTIVE_TUPLE, "cluster_id")
+    # The rows of a programme are sorted as the table is, which lists R before U.
+    table = tuple_index_table(
+        programme.tuples, fitted.transitions, prior_weight=_PRIOR_WEEKS, discount=discount
+    ).sort_by([(name, "ascending") for name in (*names, "state")])
+    own = table["own_index"].to_numpy().reshape(-1, 2)[:, ::-1]
+    truth = programme.cluster_truth()
+    true_index = two_state_indices(truth[..., 0], truth[..., 1], discount=discount)
+    scores = {
+        "reach": true_index[programme.cluster_id, programme.state],
+        "caregiver_gain": own[programme.row, programme.state],
+    }
+    return _gains(programme, scores, discount=discount, seed=seed)
 
 
 def _row(kind: str, n_active: float, estimator: str, measured: Sequence[dict[str, float]]) -> dict[str, object]:
-    mean = {name: float(np.mean([m[name] for m in measured])) for name in measured[0]}
+    names = dict.fromkeys(name for m in measured for name in m)
+    mean = {name: float(np.mean([m[name] for m in measured if name in m])) for name in names}
     # Gains are added up before they are divided: a programme in which nothing can be gained has no share of its own.
     reach = mean.pop("reach", None)
     gains = {level: mean.pop(f"{level}_gain", None) for level in ("cluster", "caregiver")}

@@ -108,8 +108,8 @@ class BehaviouralTypes:
 class Evidence:
     """Rows of counts as arrays, and what each type makes of them.
 
-    `tuples` has PASSIVE_TUPLE, and may have ACTIVE_TUPLE (without it nobody was called) and n_caregivers (without it
-    each row is one). With RECENT_ACTIVE_TUPLE, sums over the caregivers of a row, active weeks count with their
+    `tuples` has PASSIVE_TUPLE, and may have ACTIVE_TUPLE (without it weeks with calls are unknown) and n_caregivers
+    (without it each row is one). With RECENT_ACTIVE_TUPLE, sums over the caregivers of a row, active weeks count with their
     weights. The likelihood of passive counts is kept per distinct tuple and start.
     """
 
@@ -122,12 +122,15 @@ class Evidence:
         )
         # Counts are RR, RU, UR, UU; states are [U, R].
         every = passive + active
-        start = share_started_in_r(every[:, [2, 0]], every[:, [3, 1]])
+        knows_all_weeks = ACTIVE_TUPLE[0] in tuples.column_names
+        start = share_started_in_r(every[:, [2, 0]], every[:, [3, 1]]) if knows_all_weeks else np.zeros(n_rows)
         distinct, which = np.unique(np.column_stack([passive, start]), axis=0, return_inverse=True, equal_nan=True)
         self.which: IntArray = which.reshape(-1).astype(np.int64)
         """Row of `likelihood` that belongs to each row."""
         self.likelihood = passive_likelihood(
-            pa.table(dict(zip(PASSIVE_TUPLE, distinct[:, :-1].T, strict=True))), p_passive, distinct[:, -1]
+            pa.table(dict(zip(PASSIVE_TUPLE, distinct[:, :-1].T, strict=True))),
+            p_passive,
+            distinct[:, -1] if knows_all_weeks else None,
         )
         self.weeks: FloatArray = np.stack([passive[:, 2] + passive[:, 3], passive[:, 0] + passive[:, 1]], axis=-1)
         if RECENT_ACTIVE_TUPLE[0] in tuples.column_names:

@@ -50,6 +50,7 @@ _MISFIT, _SMALLEST_MISFIT = 0.7, 0.03
 """kappa = max(0.03, 0.7 n^(-1/4)) is how far the mix of types fitted to n caregivers is from the true one. Measured:
 with it 90% intervals of clusters' passive chances hold the truth in 85 to 95% of simulated programmes of 10,000 and of
 50,000 caregivers (tests/core/evaluation/test_honest_intervals.py); the floor is for what no simulation knows."""
+_LARGEST_CORRELATION = 0.99
 _EDGE = 1e-3
 
 
@@ -163,9 +164,12 @@ def cluster_chances(effects: CallEffects, tuples: pa.Table, cluster_ids: IntArra
     - the shares pi(theta) are estimated: if the true mix of types differs from the fitted one by the chi-square
       distance kappa^2, means differ by at most kappa standard deviations (Cauchy and Schwarz), so
       kappa^2 sum_i w_i Var_i / sum_i w_i is added;
-    - the lifts are estimated: G Cov(delta) G', with G the derivatives of the active mean in delta.
+    - the lifts are estimated: G Cov(delta) G', with G the derivatives of the active mean in delta; and lifts differ
+      within a region too, so that another mix moves the mean, by 1.5 kappa tau_s sum_k G_k (1.5 is measured, as kappa).
 
     The posterior is taken as Beta with mean m and this variance, that is with weight n = m (1 - m) / v - 1, at least 1.
+    The first two parts move the passive and the active mean of a state together, in proportion to the covariance of a
+    member's two chances; the correlation that follows is kept, for the index lives on their difference.
 
     Parameters
     ----------
@@ -187,14 +191,19 @@ def cluster_chances(effects: CallEffects, tuples: pa.Table, cluster_ids: IntArra
     mix = np.where(n_members[None, :, None] > 0, types / size, effects.share)
     p, q = type_grid(), effects.p_active
     mean = np.stack([mix[s] @ np.stack([p[s], q[s]], axis=-1) for s in range(2)], axis=1)
-    variance = np.moveaxis(squares / size**2 + effects.misfit**2 * scatter / size, 0, 1)
-    variance[:, :, 1] += _variance_of_lifts(effects, mix)
+    shared = np.moveaxis(squares / size**2 + effects.misfit**2 * scatter / size, 0, 1)
+    variance, covariance = shared[..., :2], shared[..., 2]
+    variance[..., 1] += _variance_of_lifts(effects, mix)
     # Without members the population stands in, whose types differ as much as types do.
     alone = np.stack([effects.share @ np.stack([c**2, c], axis=-1) for c in (*p, *q)])
     spread = (alone[:, 0] - alone[:, 1] ** 2).reshape(2, 2).T
     variance = np.where(n_members[:, None, None] > 0, variance, spread)
+    correlation = np.clip(
+        covariance / np.sqrt(variance[..., 0] * variance[..., 1]), -_LARGEST_CORRELATION, _LARGEST_CORRELATION
+    )
+    correlation = np.where(n_members[:, None] > 0, correlation, 0.0)
     return ClusterChances(
-        ChancePosterior(mean, np.maximum(mean * (1 - mean) / variance - 1, 1.0)),
+        ChancePosterior(mean, np.maximum(mean * (1 - mean) / variance - 1, 1.0), correlation),
         np.where(n_members[:, None] > 0, moments.types[0, 0] / np.maximum(n_members, 1.0)[:, None], effects.share),
     )
 
@@ -246,7 +255,7 @@ class _MemberSums:
     types: FloatArray
     """Weights times posteriors, (2, 2, n_clusters, n_types)."""
     scatter: FloatArray
-    """Weights times variances of [passive, active] chances, (2, 2, n_clusters, 2)."""
+    """Weights times the variances of passive and active chances and their covariance, (2, 2, n_clusters, 3)."""
     squares: FloatArray
     """Squared weights times the same."""
 
@@ -255,14 +264,17 @@ def _moments(effects: CallEffects, tuples: pa.Table, labels: IntArray, n_cluster
     p, q = type_grid(), effects.p_active
     evidence = Evidence(tuples, p)
     types = np.zeros((2, 2, n_clusters, len(effects.share)))
-    scatter, squares = np.zeros((2, 2, n_clusters, 2)), np.zeros((2, 2, n_clusters, 2))
+    scatter, squares = np.zeros((2, 2, n_clusters, 3)), np.zeros((2, 2, n_clusters, 3))
     with threadpool_limits(limits=1):
         for rows, weight in evidence.chunks(q):
             posterior = normalized(weight * effects.share)
             members = np.zeros((n_clusters, len(rows)))
             members[labels[rows], np.arange(len(rows))] = evidence.n_caregivers[rows]
             for s in range(2):
-                variance = np.stack([posterior @ c[s] ** 2 - (posterior @ c[s]) ** 2 for c in (p, q)], axis=-1)
+                means = [posterior @ chance for chance in (p[s], q[s])]
+                products = [posterior @ product for product in (p[s] ** 2, q[s] ** 2, p[s] * q[s])]
+                of_means = (means[0] ** 2, means[1] ** 2, means[0] * means[1])
+                variance = np.stack([x - y for x, y in zip(products, of_means, strict=True)], axis=-1)
                 for way, weight_of_row in enumerate((np.ones(len(rows)), evidence.weeks[rows, s])):
                     types[way, s] += (members * weight_of_row) @ posterior
                     scatter[way, s] += (members * weight_of_row) @ variance
@@ -278,7 +290,9 @@ def _variance_of_lifts(effects: CallEffects, mix: FloatArray) -> FloatArray:
     for s in range(2):
         derivative = (mix[s] * effects.p_active[s] * (1 - effects.p_active[s])) @ in_region
         block = slice(s * n_regions, (s + 1) * n_regions)
-        variances.append(((derivative @ effects.lift_covariance[block, block]) * derivative).sum(axis=1))
+        estimated = ((derivative @ effects.lift_covariance[block, block]) * derivative).sum(axis=1)
+        mixed = (1.5 * effects.misfit * effects.spread[s] * derivative.sum(axis=1)) ** 2
+        variances.append(estimated + mixed)
     return np.stack(variances, axis=-1)
 
 

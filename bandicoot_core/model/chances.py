@@ -169,7 +169,7 @@ def _from_pooled(
         spread=np.zeros(2),
         misfit=misfit_of(passive_only.n_caregivers.sum()),
     )
-    passive = cluster_chances(effects, members.drop_columns(list(ACTIVE_TUPLE)), member_of, n_clusters)
+    passive = cluster_chances(effects, members.select([*PASSIVE_TUPLE, "n_caregivers"]), member_of, n_clusters)
     p = passive.posterior.mean[..., 0]
     to_r, to_u = pooled[:, :, 1, 0], pooled[:, :, 1, 1]
     is_lift = estimator == "common_lift"
@@ -194,4 +194,4 @@ def _drifted(posterior: ChancePosterior, counts: FloatArray, recent: FloatArray)
     n_recent = recent[:, :, 0].sum(axis=-1) + a + b
     mean, n_effective = posterior.mean.copy(), posterior.n_effective.copy()
     mean[..., 0], n_effective[..., 0] = moved, np.minimum(n_effective[..., 0], n_recent)
-    return ChancePosterior(mean, n_effective)
+    return ChancePosterior(mean, n_effective, posterior.correlation)

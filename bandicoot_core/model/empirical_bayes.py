@@ -6,17 +6,18 @@ distribution of (P(R|U), P(R|R)) on a grid is fitted to all tuples at once (nonp
 and Wolfowitz 1956, Laird 1978, by expectation-maximization), and every tuple gets its posterior means under it. The
 joint form matters: a caregiver who was never unresponsive tells nothing about P(R|U) herself, but those like her do.
 
-The likelihood of a tuple is that of its transitions and of the state the chain started in; transitions alone are
-explained as well by an arm that never moves as by one that is always responsive. The start counts as a draw from the
-stationary distribution, and the counts tell it: a chain that went more often from U to R than back started in U, and
-the other way round; one that went as often started and ended in the same state, and of the sequences with these counts
-the share that started in R is the share f of its weeks in R (Whittle 1955, J. R. Stat. Soc. B 17, counts them):
+The likelihood of a tuple is that of its transitions and of where the chain was; transitions alone are explained as well
+by an arm that never moves as by one that is always responsive. With pi_R = p_U / (p_U + 1 - p_R) the stationary share:
 
-    p_U^n_ur (1-p_U)^n_uu p_R^n_rr (1-p_R)^n_ru  (z pi_R + (1-z) pi_U),   pi_R = p_U / (p_U + 1 - p_R),
-    z = 0 if n_ur > n_ru,  1 if n_ur < n_ru,  else f.
+    p_U^n_ur (1-p_U)^n_uu p_R^n_rr (1-p_R)^n_ru  x  start.
 
-Weeks with calls stand between passive ones, so that their transitions have to be added where the counts are compared;
-where they are unknown, the passive counts alone decide.
+Where all weeks of a caregiver are known, start = z pi_R + (1-z) pi_U: the state the chain started in counts as a draw
+from the stationary distribution, and the counts tell it. A chain that went more often from U to R than back started in
+U (z = 0), and the other way round (z = 1); one that went as often ended where it started, and of the sequences with
+these counts the share that started in R is the share of its weeks in R (Whittle 1955, J. R. Stat. Soc. B 17, counts
+them). Where only the weeks without calls are known, as in clustering, the calls between them moved the chain unseen,
+and the counts do not tell the start: the share f of the weeks in R counts as one draw, start = pi_R^f pi_U^(1-f).
+On the demo's history the second form lowers the error of the active chances from 0.023 to 0.015.
 
 Given the prior, the mean of posterior means over any set of tuples chosen by their counts is an unbiased estimate of
 the mean chance there, which a share pooled over such a set is not (it is too extreme: regression to the mean).
@@ -106,11 +107,10 @@ def cluster_passive_means(means: FloatArray, counts: pa.Table, cluster_ids: Floa
 def passive_likelihood(counts: pa.Table, grid: FloatArray, start_in_r: FloatArray | None = None) -> FloatArray:
     """Likelihood of each tuple at each point of the grid (2, n_points), (n_tuples, n_points), scaled to maxima of 1.
 
-    start_in_r: z of each tuple, (n_tuples,), where more than its passive counts is known.
+    start_in_r: z of each tuple, (n_tuples,), where all weeks of its caregivers are known.
     """
     to_r, weeks = passive_evidence(counts)
     to_u = weeks - to_r
-    z = share_started_in_r(to_r, to_u) if start_in_r is None else start_in_r
     p_u, p_r = grid
     stationary = p_u / (p_u + 1 - p_r)
     logarithm = (
@@ -120,9 +120,15 @@ def passive_likelihood(counts: pa.Table, grid: FloatArray, start_in_r: FloatArra
         + to_u[:, 1:] * np.log1p(-p_r)
     )
     # A caregiver without a single week says nothing, about where she was either.
-    has_start = np.isfinite(z)
-    start = z[has_start, None]
-    logarithm[has_start] += np.log(start * stationary + (1 - start) * (1 - stationary))
+    if start_in_r is None:
+        share = share_in_r(weeks)
+        is_known = np.isfinite(share)
+        f = share[is_known, None]
+        logarithm[is_known] += f * np.log(stationary) + (1 - f) * np.log1p(-stationary)
+    else:
+        is_known = np.isfinite(start_in_r)
+        z = start_in_r[is_known, None]
+        logarithm[is_known] += np.log(z * stationary + (1 - z) * (1 - stationary))
     scaled: FloatArray = np.exp(logarithm - logarithm.max(axis=1, keepdims=True))
     return scaled
 
@@ -132,8 +138,12 @@ def share_started_in_r(to_r: FloatArray, to_u: FloatArray) -> FloatArray:
 
     nan for a chain without transitions.
     """
-    weeks = to_r + to_u
-    n_weeks = weeks.sum(axis=1)
-    share_in_r = np.divide(weeks[:, 1], n_weeks, out=np.full(len(weeks), np.nan), where=n_weeks > 0)
+    share = share_in_r(to_r + to_u)
     from_u, from_r = to_r[:, 0], to_u[:, 1]
-    return np.where(from_u > from_r, 0.0, np.where(from_u < from_r, 1.0, share_in_r))
+    return np.where(from_u > from_r, 0.0, np.where(from_u < from_r, 1.0, share))
+
+
+def share_in_r(weeks: FloatArray) -> FloatArray:
+    """f, the share of weeks in R, (n_rows,), of weeks by state, (n_rows, 2) [U, R]; nan without weeks."""
+    n_weeks = weeks.sum(axis=1)
+    return np.divide(weeks[:, 1], n_weeks, out=np.full(len(weeks), np.nan), where=n_weeks > 0)

@@ -24,11 +24,12 @@ def index_table(
 ) -> pa.Table:
     """The Whittle index of every cluster and state, from posterior means, with an interval from posterior draws.
 
-    The four chances of a cluster are drawn from independent Beta posteriors with mean p = p_next_r and weight
-    n = n_effective, that is Beta(n p, n (1 - p)); each draw goes through the closed form, and the
-    interval is equal-tailed over the draws. Means and quantiles of a nonlinear form need not agree: where the index
-    of the means falls outside, the interval is widened to hold it. Every cluster draws from a stream of its own,
-    seeded with (seed, cluster_id), so that a cluster more does not change the intervals of the others.
+    The four chances of a cluster are drawn from Beta posteriors with mean p = p_next_r and weight n = n_effective, that
+    is Beta(n p, n (1 - p)), those of a state with their correlation, else independently; each draw goes through the
+    closed form, and the interval is equal-tailed over the draws. Means and quantiles of a nonlinear form need not
+    agree: where the index of the means falls outside, the interval is widened to hold it. Every cluster draws from a
+    stream of its own, seeded with (seed, cluster_id), so that a cluster more does not change the intervals of the
+    others.
 
     Parameters
     ----------
@@ -60,7 +61,11 @@ def index_table(
     bounds = np.empty((2, *index.shape))
     for cluster_id in range(len(index)):
         random = np.random.default_rng([seed, cluster_id])
-        of_cluster = ChancePosterior(posterior.mean[cluster_id], posterior.n_effective[cluster_id])
+        of_cluster = ChancePosterior(
+            posterior.mean[cluster_id],
+            posterior.n_effective[cluster_id],
+            None if posterior.correlation is None else posterior.correlation[cluster_id],
+        )
         draws = of_cluster.draws(n_draws, random)
         drawn = two_state_indices(draws[..., 0], draws[..., 1], discount=discount)
         bounds[:, cluster_id] = np.quantile(drawn, tails, axis=0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy.special import betaincinv
+from scipy.special import betaincinv, ndtr
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -27,12 +27,25 @@ class ChancePosterior:
     """m, strictly between 0 and 1."""
     n_effective: FloatArray
     """n, the weeks of evidence the posterior is worth, what the prior counts for included."""
+    correlation: FloatArray | None = None
+    """Between the two chances on the last axis, passive and active: of the shape of `mean` without it; None is 0."""
 
     def draws(self, n_draws: int, random: np.random.Generator) -> FloatArray:
-        """Independent draws, (n_draws, ...) before the shape of `mean`."""
+        """Draws, (n_draws, ...) before the shape of `mean`; independent but for the correlation.
+
+        With a correlation r the two chances are drawn as quantiles of standard normal numbers that have it (a Gaussian
+        copula): each alone is Beta as ever.
+        """
         a, b = self.n_effective * self.mean, self.n_effective * (1 - self.mean)
+        if self.correlation is None:
+            drawn = random.beta(a, b, size=(n_draws, *self.mean.shape))
+        else:
+            r = self.correlation
+            normal = random.standard_normal((n_draws, *self.mean.shape))
+            normal[..., 1] = r * normal[..., 0] + np.sqrt(1 - r**2) * normal[..., 1]
+            drawn = betaincinv(a, b, ndtr(normal))
         # Beta(a, b) of a tiny parameter may come out as exactly 0 or 1, where log-odds end.
-        return np.clip(random.beta(a, b, size=(n_draws, *self.mean.shape)), _EDGE, 1 - _EDGE)
+        return np.clip(drawn, _EDGE, 1 - _EDGE)
 
 
 def passive_evidence(counts: pa.Table) -> tuple[FloatArray, FloatArray]:

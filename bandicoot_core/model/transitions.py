@@ -119,6 +119,7 @@ def transition_table(
     n_clusters = len(counts)
     ids = np.arange(n_clusters) if cluster_ids is None else cluster_ids
     mean, n = posterior.mean.ravel(), posterior.n_effective.ravel()
+    correlation = np.zeros((n_clusters, len(STATES))) if posterior.correlation is None else posterior.correlation
     p_low, p_high = credible_interval(n * mean, n * (1 - mean), interval=interval)
     cells = [(state, action) for state in STATES for action in ACTIONS]
     return conform(
@@ -133,6 +134,7 @@ def transition_table(
                 "p_low": np.minimum(p_low, mean),
                 "p_high": np.maximum(p_high, mean),
                 "n_effective": n,
+                "correlation": np.repeat(correlation.ravel(), len(ACTIONS)),
             },
         ),
         TRANSITION_MODELS,
@@ -150,7 +152,8 @@ def chance_posterior(transitions: pa.Table) -> ChancePosterior:
             f"transition_models.p_next_r: values from {mean.min()} to {mean.max()}; posterior means lie strictly "
             "between 0 and 1; estimate the transitions with a prior"
         )
-    return ChancePosterior(mean, cell_arrays(transitions, "n_effective"))
+    correlation = cell_arrays(transitions, "correlation")[..., 0]
+    return ChancePosterior(mean, cell_arrays(transitions, "n_effective"), correlation if correlation.any() else None)
 
 
 def transition_arrays(transitions: pa.Table) -> tuple[FloatArray, FloatArray]:

@@ -3,15 +3,14 @@
 What is compared, and why these tolerances. A cluster mixes behavioural types, so its truth is the mean of its members'
 true chances over the very weeks that were counted. Errors are weighted by those weeks.
 
-Passive chances are means of posterior means, which selection by the counts does not bias; what is left is the error of
-the fitted prior and the noise of small cells: the mean absolute error must stay below 0.015.
-
-Active chances are pooled shares of 20 to 3,000 weeks a cell, so noise alone gives about 0.015. Beside it stands a bias:
-a call that works leads to weeks that start responsive, these are passive weeks of the same caregiver, and so they have
-a say in her cluster. Together the mean absolute error must stay below 0.045.
+Chances are means of posterior means given all weeks of a member, those with calls included, which selection by the
+counts does not bias. Of the passive ones the error of the fitted mix of types is left: 0.004 when this was written,
+and it must stay below 0.007. Active chances rest on 20 to 3,000 weeks a cell, whose pooled shares alone would be off by
+0.015, and on lifts that the demo's types do not share with their neighbours: 0.021, and below 0.03.
 
 What matters in the end is the list: caregivers listed for their index must be worth clearly more, by their true types,
-than unresponsive caregivers at large (calling the worst first) and than the eligible at large (calling at random).
+than unresponsive caregivers at large (calling the worst first: 0.46) and than the eligible at large (calling at random:
+0.33). By her cluster's index alone the listed were worth 0.99; by her own, which knows how she answered calls, 1.35.
 """
 
 import uuid
@@ -135,13 +134,13 @@ def mean_error(compared: pd.DataFrame) -> float:
 def test_active_estimates_are_close_to_the_truth(demo: Installation, truth: pd.DataFrame) -> None:
     error = mean_error(cells(demo, truth).query("action == 'active'"))
     print(f"active: mean absolute error {error:.4f}")
-    assert error < 0.045
+    assert error < 0.03
 
 
 def test_passive_estimates_are_close_to_the_truth(demo: Installation, truth: pd.DataFrame) -> None:
     error = mean_error(cells(demo, truth).query("action == 'passive'"))
     print(f"passive: mean absolute error {error:.4f}")
-    assert error < 0.015
+    assert error < 0.007
 
 
 def test_the_listed_are_worth_clearly_more_than_the_worst_first_or_the_random(
@@ -162,8 +161,8 @@ def test_the_listed_are_worth_clearly_more_than_the_worst_first_or_the_random(
     chosen = known[known["caregiver_key"].isin(listed.loc[listed["propensity"] > 0.5, "caregiver_key"])]
     worst_first = callable_now.loc[callable_now["state"] == "U", "worth"].mean()
     print(f"listed {chosen['worth'].mean():.3f}, worst first {worst_first:.3f}, all {callable_now['worth'].mean():.3f}")
-    assert chosen["worth"].mean() > 1.2 * worst_first
-    assert chosen["worth"].mean() > 1.6 * callable_now["worth"].mean()
+    assert chosen["worth"].mean() > 2.5 * worst_first
+    assert chosen["worth"].mean() > 3.5 * callable_now["worth"].mean()
 
 
 def test_k_means_on_distinct_tuples_equals_k_means_on_every_caregiver(demo: Installation) -> None:

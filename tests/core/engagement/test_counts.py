@@ -3,7 +3,12 @@ from datetime import date
 import pytest
 
 from bandicoot_core.contracts import ACTIVE_TUPLE, PASSIVE_COUNTS, PASSIVE_TUPLE
-from bandicoot_core.engagement.counts import passive_counts, responsive_share_by_week, transition_counts
+from bandicoot_core.engagement.counts import (
+    passive_counts,
+    recent_transition_counts,
+    responsive_share_by_week,
+    transition_counts,
+)
 
 ALL = (1 << 62) - 1
 WEEKS = [date(2026, 12, 20), date(2026, 12, 27), date(2027, 1, 3)]
@@ -72,6 +77,41 @@ def test_caregivers_with_the_same_passive_tuple_are_counted_together(programme):
         (1, 0, 0, 0, 1),
         (1, 1, 0, 0, 3),
     ]
+
+
+def test_with_a_half_life_a_week_weighs_half_as_much_when_it_is_so_much_older(programme):
+    counts = recent_transition_counts(
+        programme.history(
+            (1, 0b01011, 0b00000, 0b11111),  # R R U R U: RR, RU, UR, RU in weeks 0 to 3
+            (2, 0b01011, 0b00010, 0b11111),  # called in week 1
+            (3, 0b11000, 0b01000, 0b11100),  # UR in week 2, RR in week 3, called in week 3
+            (4, 0b00000, 0b00000, 0b00000),
+        ),
+        n_weeks=5,
+        half_life_weeks=1.0,
+    )
+    # Weeks 0 to 3 weigh 1/8, 1/4, 1/2 and 1.
+    assert programme.rows(counts) == [
+        # key, passive and active counts rr ru ur uu, then the same sums by weight
+        (1, 1, 2, 1, 0, 0, 0, 0, 0, 0.125, 1.25, 0.5, 0, 0, 0, 0, 0),
+        (2, 1, 1, 1, 0, 0, 1, 0, 0, 0.125, 1.0, 0.5, 0, 0, 0.25, 0, 0),
+        (3, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0.5, 0, 1.0, 0, 0, 0),
+        (4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+    ]
+
+
+def test_weights_change_no_count_and_an_endless_half_life_weighs_all_weeks_alike(programme):
+    alternating = 0x5555555555555555 & ALL
+    history = programme.history((1, ALL, 0, ALL), (2, 0, ALL, ALL), (3, alternating, 0b1100, ALL))
+    recent = programme.rows(recent_transition_counts(history, n_weeks=62, half_life_weeks=1e12))
+    assert [row[:9] for row in recent] == programme.rows(transition_counts(history))
+    assert [row[9:] for row in recent] == [pytest.approx(row[1:9]) for row in recent]
+
+
+@pytest.mark.parametrize(("n_weeks", "half_life_weeks"), [(1, 4.0), (63, 4.0), (26, 0.0)])
+def test_a_window_or_half_life_that_cannot_be_is_refused(programme, n_weeks, half_life_weeks):
+    with pytest.raises(ValueError, match=r"n_weeks is|half_life_weeks is 0"):
+        recent_transition_counts(programme.history(), n_weeks=n_weeks, half_life_weeks=half_life_weeks)
 
 
 def test_an_empty_history_has_no_tuples(programme):

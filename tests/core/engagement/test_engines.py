@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlglot
+from ibis.config import Config
 
 from bandicoot_core.calendar import weeks_ending_with
 from bandicoot_core.contracts import (
@@ -23,7 +24,14 @@ from bandicoot_core.contracts import (
     TableContract,
 )
 from bandicoot_core.engagement.completeness import messages_by_week
-from bandicoot_core.engagement.counts import passive_counts, responsive_share_by_week, transition_counts
+from bandicoot_core.engagement.counts import (
+    RECENT_ACTIVE_TUPLE,
+    RECENT_PASSIVE_TUPLE,
+    passive_counts,
+    recent_transition_counts,
+    responsive_share_by_week,
+    transition_counts,
+)
 from bandicoot_core.engagement.history import engagement_history, extend_history, history_until
 from bandicoot_core.engagement.states import caregiver_states
 
@@ -36,6 +44,13 @@ EXPECTED_TYPES = {
     "transition_counts": pa.schema(
         [("caregiver_key", pa.int64()), *((name, pa.int16()) for name in (*PASSIVE_TUPLE, *ACTIVE_TUPLE))]
     ),
+    "recent_transition_counts": pa.schema(
+        [
+            ("caregiver_key", pa.int64()),
+            *((name, pa.int16()) for name in (*PASSIVE_TUPLE, *ACTIVE_TUPLE)),
+            *((name, pa.float64()) for name in (*RECENT_PASSIVE_TUPLE, *RECENT_ACTIVE_TUPLE)),
+        ]
+    ),
     "passive_counts": PASSIVE_COUNTS.arrow_schema(),
     "responsive_share_by_week": pa.schema(
         [("week_date", pa.date32()), ("n_observed", pa.int64()), ("n_responsive", pa.int64())]
@@ -43,6 +58,17 @@ EXPECTED_TYPES = {
     "history_until": ENGAGEMENT_HISTORY.arrow_schema(),
     "messages_by_week": pa.schema([("n_sent", pa.int64()), ("week", pa.int16())]),
 }
+
+
+class SparkOptions(Config):
+    """The option that Spark's client, which is installed apart, brings with it."""
+
+    treat_nan_as_null: bool = False
+
+
+@pytest.fixture(autouse=True)
+def spark_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ibis.options, "pyspark", SparkOptions())
 
 
 def named(contract: TableContract) -> ibis.Table:
@@ -60,6 +86,7 @@ def expressions(n_weeks: int) -> dict[str, ibis.Table]:
             history, *tables, previous_weeks=weeks_ending_with(date(2026, 10, 18), n_weeks), weeks=weeks
         ),
         "transition_counts": transition_counts(history),
+        "recent_transition_counts": recent_transition_counts(history, n_weeks=n_weeks, half_life_weeks=8.0),
         "passive_counts": passive_counts(history),
         "responsive_share_by_week": responsive_share_by_week(history, weeks=weeks),
         "history_until": history_until(history, first=1, n_weeks=n_weeks - 1),

@@ -46,7 +46,7 @@ def draw_history(
     kinds_after: Sequence[Kind] | None = None,
     change_week: int = 0,
 ) -> pa.Table:
-    """A history of chains; from `change_week` on `kinds_after` applies where given.
+    """A history of chains that start as they would be without calls; from `change_week` on `kinds_after` applies.
 
     A share `share_new` enrols at a random week of the window. With `memory` above 0 a caregiver keeps her state with
     this extra chance when she was in it in the week before, too: the chain is then of second order.
@@ -57,7 +57,8 @@ def draw_history(
     is_new = random.random(n_caregivers) < share_new
     first = np.where(is_new, random.integers(0, n_weeks, n_caregivers), 0)
     opened, called = (np.zeros(n_caregivers, dtype=np.int64) for _ in range(2))
-    state = random.random(n_caregivers) < 0.5
+    p_first = chances[0][kind, 0]
+    state = random.random(n_caregivers) < p_first[:, 0] / (1 - p_first[:, 1] + p_first[:, 0])
     before = ~state
     for week in range(n_weeks):
         is_called = random.random(n_caregivers) < p_call

@@ -28,6 +28,7 @@ TRANSITIONS = pa.table(
         "p_low": [0.0] * 8,
         "p_high": [1.0] * 8,
         "n_effective": [12.0] * 8,
+        "correlation": [0.0] * 8,
     }
 )
 GROUPS = pa.table(

@@ -97,7 +97,7 @@ def transitions(chances: Sequence[Sequence[float]], n_effective: float) -> pa.Ta
             (("passive", "U"), ("passive", "R"), ("active", "U"), ("active", "R")), of_cluster, strict=True
         )
     ]
-    return table(TRANSITION_MODELS, {"n_to_r": 0, "n_to_u": 0, "n_effective": n_effective}, rows)
+    return table(TRANSITION_MODELS, {"n_to_r": 0, "n_to_u": 0, "n_effective": n_effective, "correlation": 0.0}, rows)
 
 
 def index_posterior(
