@@ -2,12 +2,14 @@
 
 import csv
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 _WIDTH = 118
-_LINE = "{rank:>4}  {caregiver_id:<12} {district:<16} {state:<5} {whittle_index:>6}  {reason}"
+_LINE = "{rank:>4}  {caregiver_id:<12} {district:<16} {state:<5} {own_index:>6}  {reason}"
 
 
 def render_list(table: pa.Table) -> str:
@@ -17,7 +19,7 @@ def render_list(table: pa.Table) -> str:
         caregiver_id="caregiver",
         district="district",
         state="state",
-        whittle_index="index",
+        own_index="index",
         reason="reason",
     )
     indent = header.index("reason")
@@ -28,7 +30,7 @@ def render_list(table: pa.Table) -> str:
             caregiver_id=row["caregiver_id"],
             district=row["district"] or "(unknown)",
             state=row["state"],
-            whittle_index=f"{row['whittle_index']:.3f}",
+            own_index=f"{_own_index(row):.3f}",
             reason="",
         )
         reason = textwrap.wrap(row["reason"], _WIDTH - indent)
@@ -37,6 +39,12 @@ def render_list(table: pa.Table) -> str:
     if not table.num_rows:
         lines.append("(the list is empty)")
     return "\n".join(lines)
+
+
+def _own_index(row: Mapping[str, Any]) -> float:
+    """What a call is worth to her; in lists of older releases, to her cluster."""
+    own: float | None = row["own_index"]
+    return float(row["whittle_index"]) if own is None else own
 
 
 def write_csv(table: pa.Table, path: Path) -> None:

@@ -12,13 +12,24 @@ import ibis
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bandicoot_core.contracts import CAREGIVER_STATES, CLUSTER_ASSIGNMENTS, TUPLE_INDICES, WHITTLE_INDICES
+from bandicoot_core.contracts import (
+    BEHAVIOURAL_TYPES,
+    CAREGIVER_STATES,
+    CLUSTER_ASSIGNMENTS,
+    CLUSTER_TYPES,
+    TRANSITION_MODELS,
+    TUPLE_INDICES,
+    WHITTLE_INDICES,
+)
+from bandicoot_core.model.behavioural_types import BehaviouralTypes
 from bandicoot_core.pipeline.engagement import (
     materialize_caregiver_states,
     materialize_engagement_history,
     materialize_passive_counts,
 )
 from bandicoot_core.pipeline.training import (
+    MIXES,
+    TYPES,
     materialize_cluster_assignments,
     materialize_clusters,
     materialize_features_only_mapper,
@@ -26,10 +37,13 @@ from bandicoot_core.pipeline.training import (
     materialize_whittle_indices,
 )
 from bandicoot_core.policy.call_list import ListInputs, draw_call_list
+from bandicoot_core.policy.top_k import IndexPosterior
 from bandicoot_core.settings import ListOptions, ModelOptions
 from bandicoot_core.stores.installation import Installation
 from benchmarks.data import LAST_DAY, LIST_DATE, TRAINING_WEEKS, WEEK, installation_of
 from benchmarks.measure import Case, Measured, Outcome, repeat, serve
+
+OPTIONS = ModelOptions(training_weeks=TRAINING_WEEKS)
 
 
 def training(case: Case) -> Measured:
@@ -37,7 +51,7 @@ def training(case: Case) -> Measured:
 
     Facts: the seconds of each step in the last repetition.
     """
-    stores, options = installation_of(case), ModelOptions(training_weeks=TRAINING_WEEKS)
+    stores, options = installation_of(case), OPTIONS
     steps = {
         "engagement_history": partial(materialize_engagement_history, stores, WEEK, options),
         "passive_counts": partial(materialize_passive_counts, stores, WEEK),
@@ -87,6 +101,15 @@ def _draw(stores: Installation) -> pa.Table:
             pending=ibis.memtable(pa.table({"caregiver_key": pa.array(range(1, 301), pa.int64())})),
             indices=reader.scan(WHITTLE_INDICES, "whittle_indices", [key]),
             tuple_indices=reader.scan(TUPLE_INDICES, "whittle_indices", [key], "tuple_indices"),
+            index_posterior=IndexPosterior(
+                stores.lake.read(TRANSITION_MODELS, "transition_models", key),
+                BehaviouralTypes.from_tables(
+                    stores.lake.read(BEHAVIOURAL_TYPES, "transition_models", key, TYPES),
+                    stores.lake.read(CLUSTER_TYPES, "transition_models", key, MIXES),
+                ),
+                discount=OPTIONS.discount,
+                seed=OPTIONS.model_seed,
+            ),
         )
         return draw_call_list(
             inputs,

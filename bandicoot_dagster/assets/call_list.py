@@ -17,7 +17,17 @@ from bandicoot_dagster.metadata import check_results, partition_metadata, pictur
 from bandicoot_dagster.partitions import day_before, list_days
 from bandicoot_dagster.runtime import Clock, day_of_run
 
-_PREVIEW = ["rank", "caregiver_key", "district", "state", "cluster_id", "whittle_index", "reason"]
+_PREVIEW = [
+    "rank",
+    "caregiver_key",
+    "district",
+    "state",
+    "cluster_id",
+    "whittle_index",
+    "own_index",
+    "p_top_k",
+    "reason",
+]
 
 
 @dg.asset(

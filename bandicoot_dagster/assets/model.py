@@ -108,7 +108,7 @@ def cluster_assignments(
         ),
     ),
     partitions_def=weekly,
-    deps=[engagement_history, cluster_assignments],
+    deps=[engagement_history, clusters, cluster_assignments],
 )
 def transition_models(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], training: Training

@@ -10,7 +10,7 @@ and it must stay below 0.007. Active chances rest on 20 to 3,000 weeks a cell, w
 
 What matters in the end is the list: caregivers listed for their index must be worth clearly more, by their true types,
 than unresponsive caregivers at large (calling the worst first: 0.46) and than the eligible at large (calling at random:
-0.33). By her cluster's index alone the listed were worth 0.99; by her own, which knows how she answered calls, 1.35.
+0.33). Ranked by her cluster's index first they were worth 1.21, by her own, which knows how she answered calls, 1.35.
 """
 
 import uuid

@@ -190,6 +190,9 @@ def test_the_lifts_maximize_the_penalized_likelihood() -> None:
         return float(likelihood - penalty)
 
     best = log_posterior(effects.lift)
+    for state in ([[0.1], [0.0]], [[0.0], [0.1]]):
+        assert log_posterior(effects.lift + np.array(state)) < best
+        assert log_posterior(effects.lift - np.array(state)) < best
     random = np.random.default_rng(1)
     for _ in range(20):
         assert log_posterior(effects.lift + random.normal(0, 0.25, effects.lift.shape)) < best

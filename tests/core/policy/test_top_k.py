@@ -105,7 +105,7 @@ def own_types() -> BehaviouralTypes:
 
 def test_the_chance_by_caregiver_is_that_of_brute_force_over_caregivers() -> None:
     types = own_types()
-    posterior = IndexPosterior(given.transitions(CHANCES[:2], 40.0), types, discount=0.95, seed=7)
+    posterior = IndexPosterior(given.transitions(CHANCES[:2], 8.0), types, discount=0.95, seed=7)
     groups = groups_of(
         group(30, n_uu=9, n_ur=1),
         group(25, n_uu=4, n_ur=4, n_rr=5, cluster_id=1),
@@ -125,7 +125,7 @@ def test_the_chance_by_caregiver_is_that_of_brute_force_over_caregivers() -> Non
     n_top = np.zeros(5)
     n_draws = 1500
     for _ in range(n_draws):
-        q = random.beta(40 * chances[:, 2:], 40 * (1 - chances[:, 2:]))
+        q = random.beta(8 * chances[:, 2:], 8 * (1 - chances[:, 2:]))
         moved = np.log(q / (1 - q)) - np.log(chances[:, 2:] / (1 - chances[:, 2:]))
         odds = types.p_active / (1 - types.p_active) * np.exp(moved[types.cluster_id].T)
         index = two_state_indices(types.p_passive.T, (odds / (1 + odds)).T, discount=0.95)
