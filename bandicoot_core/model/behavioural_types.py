@@ -109,8 +109,8 @@ class Evidence:
     """Rows of counts as arrays, and what each type makes of them.
 
     `tuples` has PASSIVE_TUPLE, and may have ACTIVE_TUPLE (without it weeks with calls are unknown) and n_caregivers
-    (without it each row is one). With RECENT_ACTIVE_TUPLE, sums over the caregivers of a row, active weeks count with their
-    weights. The likelihood of passive counts is kept per distinct tuple and start.
+    (without it each row is one). With RECENT_ACTIVE_TUPLE, sums over the caregivers of a row, active weeks count with
+    their weights. The likelihood of passive counts is kept per distinct tuple and start.
     """
 
     def __init__(self, tuples: pa.Table, p_passive: FloatArray) -> None:
