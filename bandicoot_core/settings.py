@@ -206,6 +206,9 @@ class EvaluationOptions(BaseSettings):
     simulated_caregivers: int = Field(
         4000, ge=50, le=100_000, description="Caregivers in the miniature of the programme that policies are tried on"
     )
+    simulated_programmes: int = Field(
+        4, ge=1, le=1000, description="Programmes of each kind that estimators are compared on"
+    )
     simulated_cohorts: int = Field(
         10, ge=2, le=1000, description="Public cohorts that policies are tried on; of field-sized ones half as many"
     )

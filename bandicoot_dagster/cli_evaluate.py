@@ -36,18 +36,20 @@ class _Source:
 def _sources() -> dict[str, _Source]:
     from bandicoot_core.pipeline.evaluation_backtest import read_model_backtest
     from bandicoot_core.pipeline.evaluation_coverage import read_coverage_report
+    from bandicoot_core.pipeline.evaluation_estimation import read_estimation_report
     from bandicoot_core.pipeline.evaluation_experiment import read_experiment_report
     from bandicoot_core.pipeline.evaluation_simulation import read_policy_simulation
 
     return {
         "coverage": _Source("coverage_report", read_coverage_report),
+        "estimation": _Source("estimation_report", read_estimation_report),
         "experiment": _Source("experiment_report", read_experiment_report),
         "backtest": _Source("model_backtest", read_model_backtest),
         "simulation": _Source("policy_simulation", read_policy_simulation),
     }
 
 
-REPORTS = ("simulation", "backtest", "experiment", "coverage")
+REPORTS = ("simulation", "estimation", "backtest", "experiment", "coverage")
 """The reports by the names the command takes."""
 
 
@@ -60,7 +62,7 @@ REPORTS = ("simulation", "backtest", "experiment", "coverage")
 )
 @click.option("--pictures", type=click.Path(file_okay=False, path_type=Path), help="Write its pictures to a folder.")
 def evaluate(name: str, week: str | None, again: bool, json_file: Path | None, pictures: Path | None) -> None:
-    """Print a report: simulation, backtest, experiment or coverage."""
+    """Print a report: simulation, estimation, backtest, experiment or coverage."""
     installation = open_installation(load_settings())
     sunday = week_of(parse_day(week, name="--week")) if week else last_closed_week(day_of(system_clock()))
     source = _sources()[name]

@@ -7,7 +7,17 @@ Evaluation follows weekly training in a run of its own, so that it can neither h
 
 import dagster as dg
 
-from bandicoot_dagster.assets import backtest, call_list, coverage, engagement, experiment, model, simulation, source
+from bandicoot_dagster.assets import (
+    backtest,
+    call_list,
+    coverage,
+    engagement,
+    estimation,
+    experiment,
+    model,
+    simulation,
+    source,
+)
 
 nightly = dg.define_asset_job(
     "nightly",
@@ -45,13 +55,14 @@ evaluation = dg.define_asset_job(
     "evaluation",
     selection=dg.AssetSelection.assets(
         backtest.model_backtest,
+        estimation.estimation_report,
         simulation.policy_simulation,
         experiment.experiment_report,
         coverage.coverage_report,
     ),
     description=(
-        "Judges a week: how well its models predict, whether behaviour has changed, what policies would reach, what "
-        "the experiment shows, and whom the calls reached."
+        "Judges a week: how well its models predict and its chances are estimated, whether behaviour has changed, what "
+        "policies would reach, what the experiment shows, and whom the calls reached."
     ),
     executor_def=dg.in_process_executor,
 )

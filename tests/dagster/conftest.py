@@ -75,6 +75,7 @@ def programme(server: embedded.EmbeddedServer, tmp_path_factory: pytest.TempPath
         patch.setenv("DAGSTER_EVENT_BATCH_SIZE", "500")
         patch.setenv("BANDICOOT_SIMULATED_CAREGIVERS", "200")
         patch.setenv("BANDICOOT_SIMULATED_COHORTS", "2")
+        patch.setenv("BANDICOOT_SIMULATED_PROGRAMMES", "1")
         url = server.url.replace("/bandicoot?", f"/{name}?")
         settings = Settings(home=home, database_url=url, lookback_days=42)
         installation = Installation(settings)

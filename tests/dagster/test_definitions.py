@@ -32,6 +32,7 @@ DESIGNED = {
     "call_list": "call_list",
     "published_call_list": "call_list",
     "coverage_report": "evaluation",
+    "estimation_report": "evaluation",
     "policy_simulation": "evaluation",
     "model_backtest": "evaluation",
     "experiment_report": "evaluation",

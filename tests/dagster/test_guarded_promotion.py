@@ -16,6 +16,7 @@ from bandicoot_core.contracts import (
     CAREGIVERS,
     COVERAGE,
     ENGAGEMENT_HISTORY,
+    ESTIMATION,
     MODEL_BACKTEST,
     POLICY_SIMULATION,
     SMS_EVENTS,
@@ -234,6 +235,11 @@ def test_the_evaluation_of_a_week_is_written_with_its_pictures_and_its_check(pro
     [materialization] = result.asset_materializations_for_node("policy_simulation")
     for name in ("share_of_gain_fitted", "share_of_gain_public", "share_of_gain_field", "worth_of_one_more_call"):
         assert str(materialization.metadata[name].value).startswith("![")
+
+    estimation = lake.read(ESTIMATION, "estimation_report", KEY)
+    assert {"random", "no effect", "held-out weeks"} == set(estimation["programme"].to_pylist())
+    [materialization] = result.asset_materializations_for_node("estimation_report")
+    assert str(materialization.metadata["gain_by_active_weeks"].value).startswith("![")
 
     covered = lake.read(COVERAGE, "coverage_report", KEY)
     calls = covered.filter(pc.field("dimension") == "district")["n_calls"].to_numpy().sum()

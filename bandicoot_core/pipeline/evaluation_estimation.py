@@ -1,0 +1,77 @@
+"""The estimation report of a week: which estimator of what calls do comes nearest to the truth, and what it says.
+
+Two comparisons: on simulated programmes, whose truth is known, and on the last weeks of the programme's own history,
+held out. The first does not depend on the programme; it stands beside the second so that both are read together.
+"""
+
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bandicoot_core.contracts import ENGAGEMENT_HISTORY, ESTIMATION
+from bandicoot_core.evaluation.estimation import HELD_OUT, compare_estimators, held_out_comparison
+from bandicoot_core.evaluation.estimation_charts import gain_by_active_weeks
+from bandicoot_core.evaluation.report import Report
+from bandicoot_core.settings import EvaluationOptions, ModelOptions
+from bandicoot_core.stores.installation import Installation
+from bandicoot_core.stores.lake import Lake
+from bandicoot_core.stores.manifest import Manifest
+
+_SEED = 1
+_HELD_OUT_WEEKS = 4
+
+
+def materialize_estimation_report(
+    stores: Installation, week: date, model_options: ModelOptions, options: EvaluationOptions
+) -> Manifest:
+    """Write the `estimation_report` partition of a week: ESTIMATION, simulated and held out.
+
+    MissingPartitionError when the week's history is absent, InvalidInputError when its first weeks have no behaviour.
+    """
+    lake, key = stores.lake, week.isoformat()
+    n_weeks = int(lake.require("engagement_history", key).facts["n_weeks"])
+    with stores.engine() as engine, lake.reader(engine) as reader:
+        scanned = reader.scan(ENGAGEMENT_HISTORY, "engagement_history", [key])
+        held_out = held_out_comparison(
+            engine.create_table("history", scanned, temp=True),
+            n_weeks=n_weeks,
+            n_held_out=min(_HELD_OUT_WEEKS, n_weeks - 2),
+            n_clusters=model_options.n_clusters,
+            min_passive_weeks=model_options.min_passive_weeks,
+            seed=model_options.model_seed,
+        )
+        inputs = dict(reader.inputs)
+    simulated = compare_estimators(seed=_SEED, n_programmes=options.simulated_programmes)
+    return lake.write(
+        "estimation_report",
+        key,
+        {"data": (ESTIMATION, pa.concat_tables([simulated, held_out]))},
+        inputs=inputs,
+        recipe={
+            **model_options.model_dump(include={"n_clusters", "min_passive_weeks", "model_seed"}),
+            **options.model_dump(include={"simulated_programmes"}),
+            "seed": _SEED,
+        },
+        facts={"estimator": model_options.estimator, "n_held_out_weeks": min(_HELD_OUT_WEEKS, n_weeks - 2)},
+    )
+
+
+def read_estimation_report(lake: Lake, week: date) -> Report:
+    """The materialized report; MissingPartitionError when it is absent."""
+    key = week.isoformat()
+    facts = lake.require("estimation_report", key).facts
+    table = lake.read(ESTIMATION, "estimation_report", key)
+    is_held_out = pc.equal(table["programme"], HELD_OUT)
+    held_out = table.filter(is_held_out).select(["estimator", "n_active", "log_loss"]).sort_by("log_loss")
+    simulated = table.filter(pc.invert(is_held_out)).drop_columns(["log_loss"])
+    best = held_out["estimator"][0].as_py() if held_out.num_rows else "none"
+    return Report(
+        title=f"How well chances are estimated from few calls, week {week}",
+        sentences=[
+            f"The model of this week is estimated by `{facts['estimator']}`. On the last {facts['n_held_out_weeks']} "
+            f"weeks of the programme's own history, held out, `{best}` predicts weeks with calls best."
+        ],
+        tables={"held-out weeks": held_out, "simulated programmes": simulated},
+        pictures={"gain by active weeks": gain_by_active_weeks(simulated)},
+    )
