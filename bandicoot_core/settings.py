@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bandicoot_core.errors import InvalidSettingError
@@ -94,6 +94,10 @@ class ListOptions(BaseSettings):
         default_factory=dict,
         description="Calls reserved for a district, by name; the rest of the budget goes to the other districts",
     )
+    district_floors: dict[str, int] = Field(
+        default_factory=dict,
+        description="Calls a district gets at least, by name; taken from the calls that districts share",
+    )
     only_districts: tuple[str, ...] = Field(
         (), description="Districts the list is limited to (a JSON list); empty means every district"
     )
@@ -120,12 +124,13 @@ class ListOptions(BaseSettings):
         0.95, ge=0, le=1, description="Largest share of responsive caregivers with which a list is published"
     )
 
-    @field_validator("district_budgets")
+    @field_validator("district_budgets", "district_floors")
     @classmethod
-    def _no_negative_budget(cls, value: dict[str, int]) -> dict[str, int]:
-        for district, budget in value.items():
-            if budget < 0:
-                raise ValueError(f"the budget of district {district!r} is {budget}; it must be 0 or more")
+    def _no_negative_calls(cls, value: dict[str, int], info: ValidationInfo) -> dict[str, int]:
+        what = "budget" if info.field_name == "district_budgets" else "floor"
+        for district, n_calls in value.items():
+            if n_calls < 0:
+                raise ValueError(f"the {what} of district {district!r} is {n_calls}; it must be 0 or more")
         return value
 
     @model_validator(mode="after")

@@ -97,7 +97,7 @@ def materialize_call_list(
             state_counts=drawn.state_counts,
             n_eligible=drawn.n_eligible,
             control_keys=_control_keys(reader, as_of_day, drawn.call_list),
-            options=options,
+            options=drawn.options,
             call_date=call_date,
         )
         manifest = stores.lake.write(
@@ -229,6 +229,7 @@ def _facts(
         "budget": options.budget,
         "n_listed": drawn.call_list.num_rows,
         "n_eligible": sum(drawn.n_eligible.values()),
+        "floor_price": drawn.floor_price,
         "refusals": [f"{failure.name}: {failure.description}" for failure in blocking_failures(outcomes)],
     }
 

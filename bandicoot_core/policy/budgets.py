@@ -78,11 +78,11 @@ def with_slots(pools: pa.Table, *, exploration_share: float) -> pa.Table:
     )
 
 
-def check_districts(district_budgets: Mapping[str, int], known: Sequence[str]) -> None:
-    """InvalidSettingError when a budget is set for a district that is not among the known ones, which it lists."""
-    unknown = sorted(set(district_budgets) - set(known))
+def check_districts(named: Mapping[str, int], known: Sequence[str]) -> None:
+    """InvalidSettingError when a budget or floor is set for a district that is not among the known, which it lists."""
+    unknown = sorted(set(named) - set(known))
     if unknown:
         raise InvalidSettingError(
-            f"district_budgets names {', '.join(map(repr, unknown))}, where no caregiver lives; "
+            f"a budget or floor names {', '.join(map(repr, unknown))}, where no caregiver lives; "
             f"known districts are {', '.join(sorted(known)) or '(none)'}; correct the name or remove it"
         )

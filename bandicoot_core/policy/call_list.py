@@ -1,7 +1,8 @@
 """One day's call list from end to end, and the answer to why a caregiver is or is not on it.
 
 Only composition belongs here: the criteria are in eligibility, the order and the draw in ranking, the slots in
-budgets. Reading partitions, looking up public ids and publishing belong to stores and orchestration.
+budgets, the floors of districts in floors. Reading partitions, looking up public ids and publishing belong to stores
+and orchestration.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,10 +16,12 @@ import pyarrow.compute as pc
 
 from bandicoot_core.contracts import ACTIVE_STATUS, STATES
 from bandicoot_core.errors import InvalidInputError, InvalidSettingError
-from bandicoot_core.policy.budgets import budget_pools, check_districts, with_slots
+from bandicoot_core.policy.budgets import SHARED_POOL, budget_pools, check_districts, with_slots
 from bandicoot_core.policy.eligibility import eligibility_funnel, eligible_only, with_eligibility
+from bandicoot_core.policy.floors import check_floors, pools_for_floors
 from bandicoot_core.policy.ranking import (
     candidates,
+    first_by_order,
     make_call_list,
     propensities,
     same_standing,
@@ -64,6 +67,10 @@ class DrawnList:
     """Eligible caregivers in each pool; the pool of districts without a budget of their own is ''."""
     n_candidates: int
     """Rows that left the engine to have their ties settled."""
+    options: ListOptions
+    """The options with the budgets of districts that needed a pool to keep their floor."""
+    floor_price: float
+    """What the floors cost, in responsive weeks; 0 without any."""
 
 
 def draw_call_list(
@@ -88,7 +95,6 @@ def draw_call_list(
             f"cool_down_days is {options.cool_down_days}, but calls are known for {lookback_days} days only; "
             "lower it or raise lookback_days"
         )
-    pools = budget_pools(options)
     eligibility = with_eligibility(
         inputs.states,
         inputs.assignments,
@@ -97,8 +103,10 @@ def draw_call_list(
         cool_down_days=options.cool_down_days,
     )
     with eligibility.cache() as known:
-        if options.district_budgets:
-            check_districts(options.district_budgets, _districts(known))
+        if options.district_budgets or options.district_floors:
+            check_districts({**options.district_budgets, **options.district_floors}, _districts(known))
+        options, floor_price = _with_floors(known, inputs, look_up_ids, call_date=call_date, options=options)
+        pools = budget_pools(options)
         rows = candidates(
             eligible_only(known),
             inputs.indices,
@@ -123,7 +131,50 @@ def draw_call_list(
         index_level=options.index_level,
         p_top_k=p_top_k(rows, groups, inputs.index_posterior, k=options.budget, index_level=options.index_level),
     )
-    return DrawnList(call_list, funnel, state_counts, n_eligible, rows.num_rows)
+    return DrawnList(call_list, funnel, state_counts, n_eligible, rows.num_rows, options, floor_price)
+
+
+def _with_floors(
+    known: ibis.Table,
+    inputs: ListInputs,
+    look_up_ids: Callable[[pa.Array], CaregiverIds],
+    *,
+    call_date: date,
+    options: ListOptions,
+) -> tuple[ListOptions, float]:
+    """The options with a budget for every district that would fall below its floor, and the price of the floors."""
+    if not options.district_floors:
+        return options, 0.0
+    shared = with_slots(budget_pools(options), exploration_share=options.exploration_share)
+    n_exploit = shared.filter(pc.equal(shared["pool"], SHARED_POOL))["n_exploit"][0].as_py()
+    check_floors(options.district_floors, options.district_budgets, n_exploit)
+    eligible = eligible_only(known)
+
+    def by_order(pools_of_floors: Mapping[str, int]) -> pa.Table:
+        budgets = {**options.district_budgets, **pools_of_floors}
+        pools = budget_pools(options.model_copy(update={"district_budgets": budgets}))
+        slots = with_slots(pools, exploration_share=options.exploration_share)
+        pools = pools.set_column(1, "budget", slots["n_exploit"])
+        rows = candidates(
+            eligible,
+            inputs.indices,
+            inputs.tuple_indices,
+            pools,
+            call_date=call_date,
+            exploration_share=0.0,
+            index_level=options.index_level,
+        ).to_pyarrow()
+        return first_by_order(
+            rows,
+            look_up_ids(rows["caregiver_key"].combine_chunks()),
+            call_date=call_date,
+            index_level=options.index_level,
+        )
+
+    n_eligible = _counts(eligible.filter(eligible.district.notnull()), "district")
+    pools_of_floors, price = pools_for_floors(options.district_floors, n_eligible, by_order)
+    budgets = {**options.district_budgets, **pools_of_floors}
+    return options.model_copy(update={"district_budgets": budgets}), price
 
 
 def explain(

@@ -26,6 +26,7 @@ LIST_CHECKS = {
     "propensities_are_chances": "Every propensity is above 0 and at most 1, every p_top_k between 0 and 1",
     "is_one_list": "All rows are for one day and from one model version",
     "budget_is_respected": "The list is no longer than the budget, in each district and in all",
+    "floors_are_kept": "Every district has at least its floor, or all its eligible caregivers",
     "nobody_is_in_control": "Nobody on the list is in the experiment's control arm",
     "cool_down_is_respected": "Nobody on the list was called within the cool-down",
     "engagement_is_plausible": "The share of responsive caregivers lies within its bounds",
@@ -64,6 +65,7 @@ def list_checks(
         _propensities_are_chances(call_list),
         _is_one_list(call_list, call_date),
         _budget_is_respected(call_list, options),
+        _floors_are_kept(call_list, n_eligible, options),
         _nobody_is_in_control(call_list, control_keys),
         _cool_down_is_respected(call_list, options, call_date),
         _engagement_is_plausible(state_counts, options),
@@ -211,6 +213,26 @@ def _budget_is_respected(call_list: pa.Table, options: ListOptions) -> CheckOutc
         n_listed=call_list.num_rows,
         budget=options.budget,
         n_pools_over=len(over),
+    )
+
+
+def _floors_are_kept(call_list: pa.Table, n_eligible: Mapping[str, int], options: ListOptions) -> CheckOutcome:
+    counted = call_list.group_by("district").aggregate([([], "count_all")]).to_pylist()
+    n_listed = {row["district"]: row["count_all"] for row in counted}
+    # A district below its floor is a pool of its own, whose eligible caregivers are known.
+    below = sorted(
+        district
+        for district, floor in options.district_floors.items()
+        if n_listed.get(district, 0) < min(floor, n_eligible.get(district, floor))
+    )
+    details = "; ".join(f"{name}: {n_listed.get(name, 0)} of {options.district_floors[name]}" for name in below)
+    return _outcome(
+        "floors_are_kept",
+        not below,
+        "Every district has at least its floor, or all its eligible caregivers.",
+        otherwise=f"{len(below)} have not ({details}): make the list again.",
+        n_floors=len(options.district_floors),
+        n_below=len(below),
     )
 
 

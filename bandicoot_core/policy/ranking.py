@@ -190,20 +190,10 @@ def make_call_list(
     """
     if candidate_rows.num_rows == 0:
         return CALL_LIST.empty()
-    _require_indices(candidate_rows)
-    keys = candidate_rows["caregiver_key"].combine_chunks()
-    hashes = tie_hashes(_ids_of(keys, caregiver_ids), call_date)
-    rows = candidate_rows.append_column("tie_hash", pa.array(hashes, pa.string()))
-    rows = rows.append_column("p_top_k", pa.array(p_top_k, pa.float64()))
+    rows = candidate_rows.append_column("p_top_k", pa.array(p_top_k, pa.float64()))
     rows = rows.append_column("propensity", pa.array(propensities(rows), pa.float64()))
-    in_order = [
-        *((name, "descending", "at_end") for name in _INDICES_IN_ORDER[index_level]),
-        ("last_call_date", "ascending", "at_start"),
-        ("tie_hash", "ascending", "at_end"),
-    ]
-    rows = rows.take(pc.sort_indices(rows, sort_keys=in_order)).combine_chunks()
-
-    pool = rows["pool"].combine_chunks().dictionary_encode().indices.to_numpy()
+    rows = _in_order(rows, caregiver_ids, call_date=call_date, index_level=index_level)
+    pool = _pool_numbers(rows)
     is_by_order = _position_within(pool) < rows["n_exploit"].to_numpy()
     left = np.flatnonzero(np.logical_not(is_by_order))
     drawn_order = left[np.argsort(draw_hashes(rows["caregiver_key"].to_numpy()[left].tolist(), call_date))]
@@ -218,6 +208,20 @@ def make_call_list(
     return conform(rows.append_column("model_version", pa.array([model_version] * n_listed, pa.string())), CALL_LIST)
 
 
+def first_by_order(
+    candidate_rows: pa.Table,
+    caregiver_ids: Mapping[int, str] | pa.Table,
+    *,
+    call_date: date,
+    index_level: IndexLevel,
+) -> pa.Table:
+    """The candidates who have a slot by order, first of each pool, in order; arguments as for make_call_list."""
+    if candidate_rows.num_rows == 0:
+        return candidate_rows
+    rows = _in_order(candidate_rows, caregiver_ids, call_date=call_date, index_level=index_level)
+    return rows.filter(pa.array(_position_within(_pool_numbers(rows)) < rows["n_exploit"].to_numpy()))
+
+
 def tie_hashes(caregiver_ids: Sequence[str], call_date: date) -> list[str]:
     """What orders caregivers whom all else leaves tied: md5 of "<caregiver_id>|<call_date>" as hex digits."""
     return _hex_digits(f"{caregiver_id}|{call_date.isoformat()}" for caregiver_id in caregiver_ids)
@@ -226,6 +230,32 @@ def tie_hashes(caregiver_ids: Sequence[str], call_date: date) -> list[str]:
 def draw_hashes(caregiver_keys: Sequence[int], call_date: date) -> list[str]:
     """What orders the draw: md5 of "<caregiver_key>|<call_date>|explore" as hex digits."""
     return _hex_digits(f"{key}|{call_date.isoformat()}|explore" for key in caregiver_keys)
+
+
+def _in_order(
+    candidate_rows: pa.Table,
+    caregiver_ids: Mapping[int, str] | pa.Table,
+    *,
+    call_date: date,
+    index_level: IndexLevel,
+) -> pa.Table:
+    """The rows in the order of the list, of all pools together, with their tie_hash."""
+    _require_indices(candidate_rows)
+    keys = candidate_rows["caregiver_key"].combine_chunks()
+    hashes = tie_hashes(_ids_of(keys, caregiver_ids), call_date)
+    rows = candidate_rows.append_column("tie_hash", pa.array(hashes, pa.string()))
+    in_order = [
+        *((name, "descending", "at_end") for name in _INDICES_IN_ORDER[index_level]),
+        ("last_call_date", "ascending", "at_start"),
+        ("tie_hash", "ascending", "at_end"),
+    ]
+    return rows.take(pc.sort_indices(rows, sort_keys=in_order)).combine_chunks()
+
+
+def _pool_numbers(rows: pa.Table) -> np.ndarray:
+    """A number for the pool of each row: int32 ndarray of shape (n_rows,)."""
+    numbers: np.ndarray = rows["pool"].combine_chunks().dictionary_encode().indices.to_numpy()
+    return numbers
 
 
 def _hex_digits(texts: Iterable[str]) -> list[str]:

@@ -153,7 +153,7 @@ def test_district_shares_add_up_to_the_budget_by_the_largest_remainder() -> None
         ({"cool_down_weeks": -1}, ValueError, "weeks is -1"),
         ({"discount": 1.0}, ValueError, "discount is 1.0"),
         ({"budget": -1}, InvalidSettingError, "budget is -1"),
-        ({"district_budgets": {"Oz": 1}}, InvalidSettingError, "district_budgets names 'Oz'"),
+        ({"district_budgets": {"Oz": 1}}, InvalidSettingError, "a budget or floor names 'Oz'"),
     ],
 )
 def test_a_cohort_that_does_not_hold_together_is_refused(changes, error, message: str) -> None:

@@ -173,3 +173,37 @@ def test_propensities_told_and_listed_agree(inputs):
 def test_an_unknown_caregiver_cannot_be_explained(inputs):
     with pytest.raises(InvalidInputError, match="no caregiver has the key 99"):
         explained(inputs, 99, ListOptions(budget=3))
+
+
+@pytest.mark.parametrize("index_level", ["caregiver", "cluster"])
+def test_a_floor_reserves_a_slot_for_a_district_that_would_get_none(inputs, index_level):
+    options = ListOptions(budget=2, exploration_share=0, index_level=index_level, district_floors={"Nashik": 1})
+    states = inputs.states.mutate(state=(inputs.states.caregiver_key == 4).ifelse("R", inputs.states.state))
+    with_floor = drawn(replace(inputs, states=states), options)
+    assert with_floor.call_list["caregiver_key"].to_pylist() == [1, 4]
+    assert with_floor.options.district_budgets == {"Nashik": 1}
+    assert with_floor.n_eligible == {"": 4, "Nashik": 1}
+    assert with_floor.floor_price == pytest.approx(0.4 - 0.3)
+    without = drawn(replace(inputs, states=states), options.model_copy(update={"district_floors": {}}))
+    assert without.call_list["caregiver_key"].to_pylist() == [1, 6]
+    outcomes = {
+        name: next(
+            outcome.is_passed
+            for outcome in list_checks(
+                made.call_list,
+                state_counts=made.state_counts,
+                n_eligible=made.n_eligible,
+                control_keys=[5],
+                options=options,
+                call_date=CALL_DATE,
+            )
+            if outcome.name == "floors_are_kept"
+        )
+        for name, made in (("with floor", with_floor), ("without", without))
+    }
+    assert outcomes == {"with floor": True, "without": False}
+
+
+def test_a_floor_of_an_unknown_district_is_refused(inputs):
+    with pytest.raises(InvalidSettingError, match=r"Atlantis.*Nashik"):
+        drawn(inputs, ListOptions(budget=2, district_floors={"Atlantis": 1}))
