@@ -33,6 +33,10 @@ class CorruptPartitionError(BandicootError):
     """A partition's file is absent, truncated or unreadable; the message names what to materialize again."""
 
 
+class OutdatedPartitionError(BandicootError):
+    """A partition was written by a version of the software that kept other columns; it has to be made again."""
+
+
 class NoChampionError(BandicootError):
     """No model has been promoted yet, so there is nothing to rank by."""
 

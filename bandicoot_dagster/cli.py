@@ -19,6 +19,7 @@ from bandicoot_core.errors import (
     InvalidInputError,
     MissingPartitionError,
     NoChampionError,
+    OutdatedPartitionError,
     RejectedModelError,
     TrainingFailedError,
     UnreachableError,
@@ -38,6 +39,7 @@ EXIT_CODES: dict[type[BandicootError], int] = {
     UnreachableError: 5,
     MissingPartitionError: 6,
     NoChampionError: 6,
+    OutdatedPartitionError: 6,
     TrainingFailedError: 7,
 }
 """0 is success, 1 a fault nobody foresaw, 2 a wrong command line."""

@@ -109,8 +109,9 @@ class Evidence:
     """Rows of counts as arrays, and what each type makes of them.
 
     `tuples` has PASSIVE_TUPLE, and may have ACTIVE_TUPLE (without it weeks with calls are unknown) and n_caregivers
-    (without it each row is one). With RECENT_ACTIVE_TUPLE, sums over the caregivers of a row, active weeks count with
-    their weights. The likelihood of passive counts is kept per distinct tuple and start.
+    (without it each row is one). With RECENT_ACTIVE_TUPLE, sums over the caregivers of a row, there are weighted active
+    weeks beside them; the likelihood is that of all weeks alike, or it would no longer condition on what selected
+    them. The likelihood of passive counts is kept per distinct tuple and start.
     """
 
     def __init__(self, tuples: pa.Table, p_passive: FloatArray) -> None:
@@ -133,13 +134,16 @@ class Evidence:
             distinct[:, -1] if knows_all_weeks else None,
         )
         self.weeks: FloatArray = np.stack([passive[:, 2] + passive[:, 3], passive[:, 0] + passive[:, 1]], axis=-1)
-        if RECENT_ACTIVE_TUPLE[0] in tuples.column_names:
-            active = _columns(tuples, RECENT_ACTIVE_TUPLE) / self.n_caregivers[:, None]
         self.to_r: FloatArray = active[:, [2, 0]]
         self.to_u: FloatArray = active[:, [3, 1]]
-        self.order: IntArray = np.lexsort(active.T).astype(np.int64)
+        if RECENT_ACTIVE_TUPLE[0] in tuples.column_names:
+            active = _columns(tuples, RECENT_ACTIVE_TUPLE) / self.n_caregivers[:, None]
+        self.weighted_to_r: FloatArray = active[:, [2, 0]]
+        self.weighted_weeks: FloatArray = active[:, [2, 0]] + active[:, [3, 1]]
+        """Active weeks by state with their weights: what effects of calls are estimated from."""
+        self.order: IntArray = np.lexsort(np.concatenate([self.to_r, self.to_u], axis=1).T).astype(np.int64)
         """Rows with equal active counts stand together, those without calls first."""
-        self.n_quiet = int((active.sum(axis=1) == 0).sum())
+        self.n_quiet = int(((self.to_r + self.to_u).sum(axis=1) == 0).sum())
 
     def caregivers_by_tuple(self) -> FloatArray:
         """Caregivers of each row of `likelihood`."""

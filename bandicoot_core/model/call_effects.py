@@ -82,8 +82,9 @@ def fit_call_effects(tuples: pa.Table, centroids: FloatArray) -> CallEffects:
     Parameters
     ----------
     tuples : table with PASSIVE_TUPLE, ACTIVE_TUPLE, n_caregivers
-        Distinct rows and how many caregivers have each, in weeks; active counts may be weighted (any number of 0 or
-        more). Further columns are ignored; the order of the rows changes nothing but rounding.
+        Distinct rows and how many caregivers have each, in weeks. With RECENT_ACTIVE_TUPLE lifts are estimated from
+        weighted active weeks; who is of which type is told by all weeks alike. Further columns are ignored; the order
+        of the rows changes nothing but rounding.
     centroids : ndarray of shape (n_regions, 2)
         [P(R|U), P(R|R)] without calls of each cluster.
 
@@ -223,8 +224,8 @@ def _expected(evidence: Evidence, share: FloatArray, q: FloatArray) -> tuple[Flo
         posterior = normalized(weight * share)
         n = evidence.n_caregivers[rows]
         caregivers += n @ posterior
-        to_r += (n[:, None] * evidence.to_r[rows]).T @ posterior
-        weeks += (n[:, None] * (evidence.to_r[rows] + evidence.to_u[rows])).T @ posterior
+        to_r += (n[:, None] * evidence.weighted_to_r[rows]).T @ posterior
+        weeks += (n[:, None] * evidence.weighted_weeks[rows]).T @ posterior
     return caregivers, to_r, weeks
 
 
@@ -240,9 +241,10 @@ def _information(evidence: Evidence, share: FloatArray, q: FloatArray, region: I
         of_region = posterior @ in_region
         scores = []
         for s in range(2):
-            weeks = evidence.to_r[rows, s] + evidence.to_u[rows, s]
             expected = posterior @ (q[s][:, None] * in_region)
-            scores.append(evidence.to_r[rows, s, None] * of_region - weeks[:, None] * expected)
+            scores.append(
+                evidence.weighted_to_r[rows, s, None] * of_region - evidence.weighted_weeks[rows, s, None] * expected
+            )
         score = np.concatenate(scores, axis=1)
         total += (evidence.n_caregivers[rows, None] * score).T @ score
     return total

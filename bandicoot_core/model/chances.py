@@ -77,10 +77,10 @@ def fit_chances(tuples: pa.Table, clusters: pa.Table, *, estimator: Estimator, i
     in the active ones, and `joint` also lets active weeks inform the passive chances. The types of the estimators that
     know clusters only take over the lift of the cluster they are nearest to.
 
-    With RECENT_TUPLE recent weeks weigh more in two places: active weeks count with their weights, and the passive
-    chance of a cluster moves, in log-odds, by as much as its pooled share moves when recent weeks weigh more (both
-    shares are over the same members, so what selected them cancels). Clusters, shares of types and the posterior of a
-    single caregiver stay with all weeks alike, and so do the counts shown beside the estimates.
+    With RECENT_TUPLE recent weeks weigh more in two places: effects of calls are estimated from weighted active weeks,
+    and the passive chance of a cluster moves, in log-odds, by as much as its pooled share moves when recent weeks weigh
+    more (both shares are over the same members, so what selected them cancels). Clusters, shares of types and the
+    posterior of a single caregiver stay with all weeks alike, and so do the counts shown beside the estimates.
 
     Parameters
     ----------

@@ -23,6 +23,9 @@ from bandicoot_core.stores.installation import Installation
 BUNDLES = "model_bundles"
 """Asset folder of the immutable bundles in the lake; the partition is the model version."""
 
+BUNDLE_FORMAT = 2
+"""Which tables and columns a bundle has. A model of another format is trained again before the next list."""
+
 
 def load_bundle(stores: Installation, version: str) -> ModelBundle:
     """A stored bundle; MissingPartitionError when the lake has none of that version."""

@@ -18,9 +18,9 @@ from bandicoot_core.contracts import (
     TUPLE_INDICES,
     WHITTLE_INDICES,
 )
-from bandicoot_core.errors import InvalidInputError
+from bandicoot_core.errors import InvalidInputError, OutdatedPartitionError
 from bandicoot_core.model.versions import CANDIDATE_CHECKS, ModelBundle, bundle_digest, candidate_checks, model_version
-from bandicoot_core.pipeline.bundles import BUNDLES, load_bundle
+from bandicoot_core.pipeline.bundles import BUNDLE_FORMAT, BUNDLES, load_bundle
 from bandicoot_core.pipeline.guarding import GUARDED, guard_outcomes
 from bandicoot_core.pipeline.training import MAPPER_FILE, MIXES, TYPES
 from bandicoot_core.settings import ModelOptions
@@ -119,7 +119,10 @@ def decide_model_version(
         key,
         {},
         inputs={part: stores.lake.digest(part, [key]) for part in _PARTS},
-        recipe=options.model_dump(include={"max_index_shift", "min_log_completeness", "max_loss_increase"}),
+        recipe={
+            **options.model_dump(include={"max_index_shift", "min_log_completeness", "max_loss_increase"}),
+            "bundle_format": BUNDLE_FORMAT,
+        },
         facts={"model_version": version, "decision": summary, "checks": checks},
     )
     return Decision(
@@ -156,7 +159,7 @@ def _outcomes(
 ) -> tuple[CheckOutcome, ...]:
     lake, key = stores.lake, week.isoformat()
     last_week = lake.require("engagement_history", key).facts["weekly_shares"][-1]
-    champion_bundle = load_bundle(stores, current.model_version) if current else None
+    champion_bundle = _comparable(stores, current)
     return (
         *candidate_checks(
             bundle,
@@ -169,6 +172,14 @@ def _outcomes(
         *guard_outcomes(stores, week, options, candidate=bundle, champion=champion_bundle),
         _not_older_than(current, week),
     )
+
+
+def _comparable(stores: Installation, current: ModelRecord | None) -> ModelBundle | None:
+    """The champion's bundle; None without a champion, or when the software kept other tables when it was made."""
+    try:
+        return load_bundle(stores, current.model_version) if current else None
+    except OutdatedPartitionError:
+        return None
 
 
 def _not_older_than(current: ModelRecord | None, week: date) -> CheckOutcome:

@@ -3,6 +3,7 @@
 from datetime import date
 
 from bandicoot_core.calendar import days_between, last_day_of_week
+from bandicoot_core.pipeline.bundles import BUNDLE_FORMAT
 from bandicoot_core.pipeline.engagement import training_weeks
 from bandicoot_core.settings import ModelOptions
 from bandicoot_core.stores.lake import Lake
@@ -41,6 +42,9 @@ def why_model_is_stale(lake: Lake, week: date, options: ModelOptions) -> str | N
     for asset, digest in current.items():
         if history.inputs.get(asset) != digest:
             return f"{asset} has changed since the model was trained"
+    decided = lake.manifest("model_version", key)
+    if decided is not None and decided.recipe.get("bundle_format") != BUNDLE_FORMAT:
+        return "the software keeps models in another form now"
     recipe = options.model_dump()
     for asset in _MODEL_ASSETS:
         manifest = lake.manifest(asset, key)

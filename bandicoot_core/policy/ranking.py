@@ -12,9 +12,10 @@ ago; then md5 of "<caregiver_id>|<call_date>" ascending, as lower-case hex digit
 - cluster: whittle_index, that of her cluster in her state; then own_index, since hundreds of thousands of caregivers
   share some forty values.
 
-The default is caregiver: in simulated programmes the 2.5% ranked first by their own index were worth as much or more
-by their true index at every number of weeks with calls, and up to twice as much where calls had told callers apart
-(docs/model.md has the figures, evaluation.estimation measures them).
+The default is caregiver: with the hundreds of weeks with calls per cluster and state that a running programme has, the
+2.5% ranked first by their own index are worth more by their true index, up to twice as much where calls had told callers
+apart. With fewer than some forty weeks a cell it is worth as much in programmes drawn at random, and less in the demo's,
+whose few types differ sharply in how they respond (docs/model.md has the figures, evaluation.estimation measures them).
 
 The draw: of a pool's budget, n_explore slots go to those who are left after the slots by order, in ascending order
 of md5 of "<caregiver_key>|<call_date>|explore". The finished list is ranked by the order alone, drawn caregivers

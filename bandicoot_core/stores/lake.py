@@ -22,7 +22,7 @@ from ibis.backends.duckdb import Backend
 from upath import UPath
 
 from bandicoot_core.contracts import TableContract, conform
-from bandicoot_core.errors import CorruptPartitionError, MissingPartitionError
+from bandicoot_core.errors import CorruptPartitionError, MissingPartitionError, OutdatedPartitionError
 from bandicoot_core.stores.atomic_folder import commit_folder, is_local
 from bandicoot_core.stores.manifest import MANIFEST_NAME, FileEntry, Manifest
 
@@ -78,7 +78,9 @@ class Lake:
         self._verify_digest(manifest, entry)
         path = self.folder(asset, partition) / entry.name
         with path.open("rb") as stream:
-            return pq.read_table(stream).cast(contract.arrow_schema())
+            found = pq.read_table(stream)
+        _require_columns(manifest, contract, found.column_names)
+        return found.select(contract.column_names).cast(contract.arrow_schema())
 
     def read_bytes(self, asset: str, partition: str, name: str) -> bytes:
         """A stored file that is not a table (for example a fitted mapper), verified against its digest."""
@@ -235,7 +237,9 @@ class LakeReader:
             paths.append(str(path) if is_local(path) else f"{path.protocol}://{path.path}")
         if not paths:
             return ibis.memtable(contract.empty())
-        return self._engine.read_parquet(paths).select(contract.column_names)
+        found = self._engine.read_parquet(paths)
+        _require_columns(manifests[0], contract, found.columns)
+        return found.select(contract.column_names)
 
 
 def _write_expression(table: ibis.Table, contract: TableContract, path: Path, engine: Backend | None) -> None:
@@ -278,6 +282,15 @@ def _name_by_content(staged: Path, *, n_rows: int | None) -> FileEntry:
     n_bytes = staged.stat().st_size
     staged.rename(staged.with_name(name))
     return FileEntry(name=name, n_bytes=n_bytes, sha256=sha256, n_rows=n_rows)
+
+
+def _require_columns(manifest: Manifest, contract: TableContract, found: Sequence[str]) -> None:
+    missing = [name for name in contract.column_names if name not in found]
+    if missing:
+        raise OutdatedPartitionError(
+            f"{manifest.asset}/{manifest.partition}: {contract.name} lacks {', '.join(missing)}: it was written by "
+            f"another version of the software; materialize {manifest.asset} for {manifest.partition} again"
+        )
 
 
 def _corrupt(manifest: Manifest, entry: FileEntry, what: str) -> CorruptPartitionError:

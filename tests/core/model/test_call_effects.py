@@ -129,14 +129,14 @@ def test_types_survive_their_tables(small_types: BehaviouralTypes) -> None:
         BehaviouralTypes.from_tables(types, mix.slice(1))
 
 
-def test_weighted_active_weeks_count_with_their_weights(small_types: BehaviouralTypes) -> None:
+def test_weighted_active_weeks_stand_beside_those_that_tell_the_type(small_types: BehaviouralTypes) -> None:
     rows = tuples_of((3, 1, 0, 0, 0, 0, 1, 1, 2))
     recent = {
         f"recent_active_{name}": [value] for name, value in zip(("rr", "ru", "ur", "uu"), (0, 0, 1.0, 0.5), strict=True)
     }
     evidence = Evidence(pa.table({**{c: rows[c] for c in rows.column_names}, **recent}), small_types.p_passive)
-    assert evidence.to_r.tolist() == [[0.5, 0]]
-    assert evidence.to_u.tolist() == [[0.25, 0]]
+    assert (evidence.to_r.tolist(), evidence.to_u.tolist()) == ([[1, 0]], [[1, 0]])
+    assert (evidence.weighted_to_r.tolist(), evidence.weighted_weeks.tolist()) == ([[0.5, 0]], [[0.75, 0]])
 
 
 def test_lifts_are_found_where_calls_do_something_and_none_where_they_do_nothing() -> None:
