@@ -13,9 +13,10 @@ ago; then md5 of "<caregiver_id>|<call_date>" ascending, as lower-case hex digit
   share some forty values.
 
 The default is caregiver: with the hundreds of weeks with calls per cluster and state that a running programme has, the
-2.5% ranked first by their own index are worth more by their true index, up to twice as much where calls had told callers
-apart. With fewer than some forty weeks a cell it is worth as much in programmes drawn at random, and less in the demo's,
-whose few types differ sharply in how they respond (docs/model.md has the figures, evaluation.estimation measures them).
+2.5% ranked first by their own index are worth more by their true index, up to twice as much where calls had told
+callers apart. With fewer than some forty weeks a cell they are worth as much in programmes drawn at random, and less in
+the demo's, whose few types differ sharply in how they respond (docs/model.md has the figures, evaluation.estimation
+measures them).
 
 The draw: of a pool's budget, n_explore slots go to those who are left after the slots by order, in ascending order
 of md5 of "<caregiver_key>|<call_date>|explore". The finished list is ranked by the order alone, drawn caregivers

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,8 +13,12 @@ import pytest
 
 from bandicoot_core.calendar import days_between, last_closed_week, last_day_of_week, weeks_ending_with
 from bandicoot_core.contracts import (
+    BEHAVIOURAL_TYPES,
     CALIBRATION,
     CAREGIVERS,
+    CLUSTER_ASSIGNMENTS,
+    CLUSTER_TYPES,
+    CLUSTERS,
     COVERAGE,
     ENGAGEMENT_HISTORY,
     ESTIMATION,
@@ -26,9 +31,12 @@ from bandicoot_core.contracts import (
     WHITTLE_INDICES,
     TableContract,
 )
-from bandicoot_core.errors import RejectedModelError, TrainingFailedError
+from bandicoot_core.errors import OutdatedPartitionError, RejectedModelError, TrainingFailedError
 from bandicoot_core.model.recipe import train_recipe
+from bandicoot_core.pipeline.bundles import BUNDLE_FORMAT, BUNDLES
+from bandicoot_core.pipeline.call_list import materialize_call_list
 from bandicoot_core.pipeline.promotion import Decision, decide_model_version
+from bandicoot_core.pipeline.training import MIXES, TYPES
 from bandicoot_core.settings import load_model_options
 from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.models import ModelRecord, champion, list_models
@@ -37,7 +45,7 @@ from tests.dagster.conftest import CALL_DATE, Programme
 WEEK = last_closed_week(CALL_DATE)
 KEY = WEEK.isoformat()
 TABLES_OF: dict[str, dict[str, TableContract]] = {
-    "transition_models": {"data": TRANSITION_MODELS},
+    "transition_models": {"data": TRANSITION_MODELS, TYPES: BEHAVIOURAL_TYPES, MIXES: CLUSTER_TYPES},
     "whittle_indices": {"data": WHITTLE_INDICES, "tuple_indices": TUPLE_INDICES},
 }
 
@@ -192,6 +200,31 @@ def test_a_training_that_fails_outright_does_not_hold_up_the_list(programme: Pro
     assert current(programme) == before
     programme.catch_up()
     assert programme.published() == published
+
+
+def test_a_champion_of_an_older_form_is_replaced_before_the_next_list(programme: Programme) -> None:
+    before, lake = current(programme), programme.installation.lake
+    bundle, decided = lake.require(BUNDLES, before.model_version), lake.require("model_version", KEY)
+    tables = {
+        name: (contract, lake.read(contract, BUNDLES, before.model_version, name))
+        for name, contract in (
+            ("clusters", CLUSTERS),
+            ("tuple_clusters", TUPLE_CLUSTERS),
+            ("transitions", TRANSITION_MODELS),
+            ("indices", WHITTLE_INDICES),
+            ("tuple_indices", TUPLE_INDICES),
+            ("assignments", CLUSTER_ASSIGNMENTS),
+        )
+    }
+    older = replace(TRANSITION_MODELS, columns=TRANSITION_MODELS.columns[:-1])
+    tables["transitions"] = (older, tables["transitions"][1])
+    lake.write(BUNDLES, before.model_version, tables, recipe=bundle.recipe, facts=bundle.facts)
+    lake.write("model_version", KEY, {}, recipe={**decided.recipe, "bundle_format": 1}, facts=decided.facts)
+    with pytest.raises(OutdatedPartitionError, match="written by another version of the software"):
+        materialize_call_list(programme.installation, CALL_DATE, programme.list_options())
+    programme.catch_up()
+    assert lake.require("model_version", KEY).recipe["bundle_format"] == BUNDLE_FORMAT
+    assert {row[6] for row in programme.published()} == {current(programme).model_version}
 
 
 def test_the_recipe_in_one_piece_gives_the_tables_of_the_pipeline(programme: Programme) -> None:

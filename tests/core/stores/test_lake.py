@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import ibis
@@ -12,7 +13,7 @@ import pytest
 from ibis.backends.duckdb import Backend
 
 from bandicoot_core.contracts import CLUSTERS, PASSIVE_COUNTS
-from bandicoot_core.errors import CorruptPartitionError, MissingPartitionError
+from bandicoot_core.errors import CorruptPartitionError, MissingPartitionError, OutdatedPartitionError
 from bandicoot_core.stores.lake import Lake
 
 WEEK = "2026-11-15"
@@ -45,6 +46,16 @@ def test_a_partition_reads_back_as_it_was_written(lake: Lake) -> None:
     assert table.schema == PASSIVE_COUNTS.arrow_schema()
     assert table["n_rr"].to_pylist() == [0, 1, 2]
     assert lake.partitions("passive_counts") == [WEEK]
+
+
+def test_a_table_that_lacks_a_column_of_the_contract_says_what_to_make_again(lake: Lake, engine: Backend) -> None:
+    older = replace(PASSIVE_COUNTS, columns=PASSIVE_COUNTS.columns[:-1])
+    lake.write("passive_counts", WEEK, {"data": (older, counts(3))})
+    message = f"passive_counts/{WEEK}: passive_counts lacks n_caregivers.*materialize passive_counts for {WEEK} again"
+    with pytest.raises(OutdatedPartitionError, match=message):
+        lake.read(PASSIVE_COUNTS, "passive_counts", WEEK)
+    with pytest.raises(OutdatedPartitionError, match=message), lake.reader(engine) as reader:
+        reader.scan(PASSIVE_COUNTS, "passive_counts", [WEEK])
 
 
 def test_an_expression_is_written_in_the_contracts_order_and_types(lake: Lake, engine: Backend) -> None:
