@@ -115,6 +115,7 @@ def read_policy_simulation(lake: Lake, week: date) -> Report:
     worth = lake.read(CALL_WORTH, "policy_simulation", key, _WORTH_TABLE)
     of_kind = {kind: table.filter(pc.equal(table["cohort"], kind)) for kind in _KINDS}
     sentences = [
+        "; ".join(f"{kind} cohort: {what}" for kind, what in _KINDS.items()) + ".",
         f"Fitted: {facts['n_simulated']:,} caregivers in the proportions of the programme, "
         f"{facts['calls_a_week']:,} calls a week in proportion, model {facts['model_version']}.",
         "100% of the achievable gain is what no policy can exceed; 0% is making no calls. A policy below random does "
@@ -123,7 +124,7 @@ def read_policy_simulation(lake: Lake, week: date) -> Report:
     return Report(
         title=f"What each policy of calling reaches in simulation, week {week}",
         sentences=sentences,
-        tables={**{_KINDS[kind]: rows.drop_columns(["cohort"]) for kind, rows in of_kind.items()}},
+        tables={f"{kind} cohort": rows.drop_columns(["cohort"]) for kind, rows in of_kind.items()},
         pictures={
             **{f"share of gain {kind}": share_of_gain_by_budget(rows) for kind, rows in of_kind.items()},
             "worth of one more call": worth_of_one_more_call(worth),

@@ -16,15 +16,19 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 import psutil
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Response, sync_playwright
 
+from bandicoot_core.calendar import last_closed_week
 from bandicoot_core.stores import embedded
 
 CALL_DATE = "2026-11-19"
+WEEK = last_closed_week(date.fromisoformat(CALL_DATE)).isoformat()
+SMALL_SIMULATION = {"BANDICOOT_SIMULATED_CAREGIVERS": "200", "BANDICOOT_SIMULATED_COHORTS": "2"}
 PICTURES_VARIABLE = "BANDICOOT_PICTURES"
 """A folder that gets the pictures of the documentation; without it they stay in the tests' temporary folder."""
 

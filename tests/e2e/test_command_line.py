@@ -1,6 +1,7 @@
 """The command line as users, schedulers and monitoring meet it: output, files, exit codes, and a server that died."""
 
 import csv
+import json
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ from psycopg.rows import TupleRow
 
 from bandicoot_core.contracts import PUBLISHED_CALL_LIST
 from bandicoot_core.stores import embedded
-from tests.e2e.conftest import CALL_DATE, DemoHome, FirstRun, closed_port
+from tests.e2e.conftest import CALL_DATE, SMALL_SIMULATION, WEEK, DemoHome, FirstRun, closed_port
 
 pytestmark = pytest.mark.e2e
 
@@ -112,6 +113,26 @@ def test_models_are_listed_and_shown_and_a_rollback_without_a_champion_before_is
     assert f"{version} has no champion before it" in back.stderr
     unknown = demo_home.bandicoot("model", "show", "2026-01-04-00000000")
     assert (unknown.returncode, version in unknown.stderr) == (3, True)
+
+
+def test_the_policy_simulation_is_printed_with_policies_as_rows_and_written_as_json(
+    demo_home: DemoHome, tmp_path: Path
+) -> None:
+    path = tmp_path / "simulation.json"
+    done = demo_home.bandicoot(
+        *("evaluate", "simulation", "--week", WEEK, "--json", str(path), "--pictures", str(tmp_path)),
+        **SMALL_SIMULATION,
+    )
+    assert done.returncode == 0, done.stderr
+    for policy in ("none", "round_robin", "worst_first", "myopic", "whittle_caregiver", "never_versus_always"):
+        assert re.search(rf"^{policy} +60 +2 ", done.stdout, re.MULTILINE), policy
+    rows = json.loads(path.read_text())["tables"]["public cohort"]
+    share = {row["policy"]: row["share_of_gain"] for row in rows if row["budget"] == 60}
+    assert share["fluid_bound"] == 1
+    assert share["whittle_caregiver"] > 0.96 > share["myopic"] > share["random"] > share["none"] == 0
+    assert (tmp_path / "share-of-gain-public.png").read_bytes().startswith(b"\x89PNG")
+    unknown = demo_home.bandicoot("evaluate", "weather")
+    assert (unknown.returncode, "simulation" in unknown.stderr) == (2, True)
 
 
 def test_the_list_of_a_day_is_made_again_and_found_identical(

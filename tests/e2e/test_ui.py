@@ -8,12 +8,20 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 from psycopg.rows import TupleRow
 
-from tests.e2e.conftest import CALL_DATE
+from tests.e2e.conftest import CALL_DATE, SMALL_SIMULATION, WEEK, DemoHome
 
 pytestmark = pytest.mark.e2e
 
-GROUPS = {"programme", "source", "engagement", "model", "call_list"}
-ASSETS = {"caregiver_states", "clusters", "whittle_indices", "call_list", "published_call_list"}
+GROUPS = {"programme", "source", "engagement", "model", "call_list", "evaluation"}
+ASSETS = {
+    "caregiver_states",
+    "clusters",
+    "whittle_indices",
+    "call_list",
+    "published_call_list",
+    "policy_simulation",
+    "model_backtest",
+}
 RUN_SECONDS = 120
 
 
@@ -42,6 +50,7 @@ def published(url: str) -> tuple[list[TupleRow], list[TupleRow]]:
 
 
 def test_the_asset_graph_shows_the_groups_and_their_assets(page: Page, take_picture: Callable[[str], None]) -> None:
+    page.set_viewport_size({"width": 2000, "height": 1300})  # nodes too small to read have no text
     page.goto("/asset-groups")
     nodes = page.locator("foreignObject")
     for group in GROUPS:
@@ -90,11 +99,15 @@ def test_a_list_made_from_the_page_is_published_under_its_run(page: Page, publis
         ("clusters", "clusters_plane"),
         ("whittle_indices", "indices"),
         ("engagement_history", "states_over_time"),
+        ("policy_simulation", "share_of_gain_public"),
     ],
 )
 def test_a_chart_of_an_asset_opens_on_its_page(
-    page: Page, take_picture: Callable[[str], None], asset: str, chart: str
+    page: Page, demo_home: DemoHome, take_picture: Callable[[str], None], asset: str, chart: str
 ) -> None:
+    if asset == "policy_simulation":
+        done = demo_home.bandicoot("evaluate", "simulation", "--week", WEEK, **SMALL_SIMULATION)
+        assert done.returncode == 0, done.stderr
     page.goto(f"/assets/{asset}")
     row = page.get_by_role("row").filter(has=page.get_by_text(chart, exact=True))
     expect(row).to_be_visible()
