@@ -28,7 +28,7 @@ import pyarrow as pa
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
-from bandicoot_core.model.posterior import UNKNOWN_CHANCE, FloatArray, passive_evidence
+from bandicoot_core.model.posterior import FloatArray, passive_evidence
 
 _N_GRID = 24
 _LARGEST_LOG_ODDS = 5.0
@@ -47,7 +47,7 @@ def joint_passive_means(counts: pa.Table) -> FloatArray:
     Without any row the shape is (0, 2). Cost: n_tuples x 576 x 400 multiplications and one such matrix in memory.
     """
     if not counts.num_rows:
-        return np.full((0, 2), UNKNOWN_CHANCE)
+        return np.empty((0, 2))
     n_caregivers = np.asarray(counts["n_caregivers"].to_numpy(), dtype=np.float64)
     p = type_grid()
     likelihood = passive_likelihood(counts, p)
@@ -82,26 +82,6 @@ def stretched_step(prior: FloatArray, expected: FloatArray) -> FloatArray:
     ratio = np.divide(expected / expected.sum(), prior, out=np.zeros(len(prior)), where=prior > 0)
     stretched: FloatArray = prior * ratio**_STRETCH
     return stretched / stretched.sum()
-
-
-def cluster_passive_means(means: FloatArray, counts: pa.Table, cluster_ids: FloatArray, n_clusters: int) -> FloatArray:
-    """P(next = R | state, passive) of each cluster: its tuples' means, weighted by the weeks they spent in the state.
-
-    means: (n_tuples, 2) of joint_passive_means; counts: the same tuples with n_caregivers; cluster_ids: (n_tuples,).
-    Weeks weigh because an index is used for the caregivers who are in that state: a cluster's rare visitors to a state
-    count as rarely as they come. Where no week started in a state, caregivers weigh. Returns (n_clusters, 2), [U, R];
-    a cluster without tuples has UNKNOWN_CHANCE.
-    """
-    _, weeks = passive_evidence(counts)
-    n_caregivers = np.asarray(counts["n_caregivers"].to_numpy(), dtype=np.float64)[:, None]
-    labels = np.asarray(cluster_ids, dtype=np.int64)
-    estimates = np.full((n_clusters, 2), UNKNOWN_CHANCE)
-    for state in range(2):
-        for weight in (n_caregivers[:, 0], n_caregivers[:, 0] * weeks[:, state]):
-            total = np.bincount(labels, weight, n_clusters)
-            mean = np.bincount(labels, weight * means[:, state], n_clusters)
-            np.divide(mean, total, out=estimates[:, state], where=total > 0)
-    return estimates
 
 
 def passive_likelihood(counts: pa.Table, grid: FloatArray, start_in_r: FloatArray | None = None) -> FloatArray:

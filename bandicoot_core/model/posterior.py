@@ -13,9 +13,6 @@ from scipy.special import betaincinv, ndtr
 
 FloatArray = npt.NDArray[np.float64]
 
-UNKNOWN_CHANCE = 0.5
-"""What a chance is taken for when not a single week was observed."""
-
 _EDGE = 1e-12
 
 
@@ -57,17 +54,6 @@ def passive_evidence(counts: pa.Table) -> tuple[FloatArray, FloatArray]:
     to_r = np.stack([n["n_ur"], n["n_rr"]], axis=-1)
     to_u = np.stack([n["n_uu"], n["n_ru"]], axis=-1)
     return to_r, to_r + to_u
-
-
-def population_passive_means(counts: pa.Table) -> FloatArray:
-    """P(next = R | state, passive) over all caregivers of PASSIVE_COUNTS, shape (2,), states [U, R].
-
-    UNKNOWN_CHANCE for a state in which no passive week started.
-    """
-    to_r, weeks = passive_evidence(counts)
-    n_caregivers = _float_column(counts, "n_caregivers")
-    total = n_caregivers @ weeks
-    return np.divide(n_caregivers @ to_r, total, out=np.full(2, UNKNOWN_CHANCE), where=total > 0)
 
 
 def own_passive_means(counts: pa.Table, *, prior_means: npt.ArrayLike, prior_weight: float) -> FloatArray:

@@ -8,7 +8,7 @@ import pytest
 from bandicoot_core.model.bundle import ModelBundle
 from bandicoot_core.model.clusters import fit_clusters
 from bandicoot_core.model.indices import index_table, tuple_index_table
-from bandicoot_core.model.transitions import estimate_transitions
+from tests.core.model.transition_rows import transitions_of
 
 
 @pytest.fixture
@@ -18,20 +18,7 @@ def sound_bundle() -> ModelBundle:
         {"n_rr": [0, 9], "n_ru": [2, 1], "n_ur": [1, 1], "n_uu": [9, 1], "n_caregivers": [100, 50]},
     )
     fit = fit_clusters(counts, n_clusters=2, min_cluster_share=0.0, seed=7)
-    by_cluster = pa.table(
-        {
-            "cluster_id": [0, 1],
-            "n_rr": [10, 450],
-            "n_ru": [200, 50],
-            "n_ur": [100, 50],
-            "n_uu": [900, 50],
-            "n_active_rr": [20, 90],
-            "n_active_ru": [20, 10],
-            "n_active_ur": [60, 30],
-            "n_active_uu": [40, 10],
-        }
-    )
-    transitions = estimate_transitions(by_cluster, interval=0.9)
+    transitions = transitions_of((10, 200, 100, 900, 20, 20, 60, 40), (450, 50, 50, 50, 90, 10, 30, 10))
     return ModelBundle(
         clusters=fit.clusters,
         tuple_clusters=fit.tuple_clusters,

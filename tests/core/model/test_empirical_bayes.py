@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from bandicoot_core.contracts import PASSIVE_TUPLE
-from bandicoot_core.model.empirical_bayes import cluster_passive_means, joint_passive_means
+from bandicoot_core.model.empirical_bayes import joint_passive_means
 
 
 def table(rows: list[tuple[int, int, int, int, int]]) -> pa.Table:
@@ -77,11 +77,3 @@ def test_a_caregiver_without_weeks_has_the_mean_of_all_and_no_rows_give_no_means
     means, n = joint_passive_means(with_nobody), counts["n_caregivers"].to_numpy()
     assert means[-1] == pytest.approx(np.average(means[:-1], axis=0, weights=n), abs=0.02)
     assert joint_passive_means(counts.slice(0, 0)).shape == (0, 2)
-
-
-def test_cluster_means_weigh_by_the_weeks_spent_in_the_state() -> None:
-    counts = table([(4, 0, 0, 0, 10), (0, 0, 1, 9, 2), (0, 0, 0, 5, 4)])
-    means = np.array([[0.6, 0.9], [0.1, 0.5], [0.05, 0.4]])
-    result = cluster_passive_means(means, counts, np.array([0, 0, 1]), 3)
-    # Cluster 0: only the second tuple was ever in U, only the first in R. Cluster 1 was never in R: caregivers weigh.
-    assert result == pytest.approx(np.array([[0.1, 0.9], [0.05, 0.4], [0.5, 0.5]]))

@@ -4,16 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandicoot_core.contracts import ACTIVE_TUPLE, PASSIVE_TUPLE
+from bandicoot_core.contracts import PASSIVE_TUPLE
 from bandicoot_core.model.indices import index_table, tuple_index_table
-from bandicoot_core.model.transitions import estimate_transitions
 from bandicoot_core.model.whittle import two_state_indices
-
-
-def transitions_of(*rows: tuple[int, ...]) -> pa.Table:
-    """Per cluster n_rr, n_ru, n_ur, n_uu, then the same of active weeks."""
-    counts = {name: [row[i] for row in rows] for i, name in enumerate((*PASSIVE_TUPLE, *ACTIVE_TUPLE))}
-    return estimate_transitions(pa.table({"cluster_id": list(range(len(rows))), **counts}), interval=0.9)
+from tests.core.model.transition_rows import transitions_of
 
 
 def indices_of(transitions: pa.Table, n_draws: int = 300, seed: int = 7, interval: float = 0.9) -> pa.Table:

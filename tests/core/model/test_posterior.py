@@ -4,21 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandicoot_core.model.posterior import credible_interval, own_passive_means, population_passive_means
+from bandicoot_core.model.posterior import credible_interval, own_passive_means
 
-COUNTS = pa.table(
-    {"n_rr": [3, 0], "n_ru": [1, 0], "n_ur": [0, 2], "n_uu": [4, 6], "n_caregivers": [2, 3]},
-)
-
-
-def test_population_means_weigh_each_tuple_by_its_caregivers() -> None:
-    # From U: (2*0 + 3*2) of (2*4 + 3*8) weeks; from R: 2*3 of 2*4.
-    assert population_passive_means(COUNTS).tolist() == [6 / 32, 6 / 8]
-
-
-def test_a_state_nobody_was_in_has_an_unknown_chance() -> None:
-    only_unresponsive = COUNTS.slice(1)
-    assert population_passive_means(only_unresponsive).tolist() == [0.25, 0.5]
+COUNTS = pa.table({"n_rr": [3, 0], "n_ru": [1, 0], "n_ur": [0, 2], "n_uu": [4, 6]})
 
 
 def test_own_means_add_the_prior_as_weeks() -> None:
