@@ -82,6 +82,8 @@ def call_list(n_rows: int) -> pa.Table:
             "ab_arm": pa.repeat(TREATMENT_ARM, n_rows),
             "propensity": pa.array(np.where(facts["is_drawn"], 0.01, 1.0)),
             "model_version": pa.repeat(_MODEL_VERSION, n_rows),
+            "own_index": pa.array(rng.random(n_rows)),
+            "p_top_k": pa.array(rng.random(n_rows)),
         }
     )
 
