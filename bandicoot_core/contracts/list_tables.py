@@ -18,8 +18,8 @@ _LIST_FACTS = (
     state_column("State in the 7 days before the list"),
     CLUSTER_ID_COLUMN,
     Column("whittle_index", "float64", "What a call is worth to her cluster in her state", unit="responsive weeks"),
-    Column("index_low", "float64", "Lower end of the index interval", unit="responsive weeks"),
-    Column("index_high", "float64", "Upper end of the index interval", unit="responsive weeks"),
+    Column("index_low", "float64", "Lower end of the interval of whittle_index", unit="responsive weeks"),
+    Column("index_high", "float64", "Upper end of the interval of whittle_index", unit="responsive weeks"),
     Column("reason", "string", "Why she is on the list, for the health worker"),
     Column(
         "days_since_last_open",
