@@ -52,6 +52,7 @@ def catch_up(
                 if step.job != "weekly_training" or current is None:
                     raise
                 training_failure = _as_refusal(error, current.model_version)
+                training_failure.__cause__ = error
                 say(f"  no new model; the list is made with the champion {current.model_version}")
             say(f"  done in {time.monotonic() - started:.1f} s")
     if training_failure is not None:

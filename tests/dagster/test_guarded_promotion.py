@@ -192,8 +192,11 @@ def test_a_training_that_fails_outright_does_not_hold_up_the_list(programme: Pro
     manifest, rows = lake.require("caregivers", day), lake.read(CAREGIVERS, "caregivers", day)
     try:
         lake.write("caregivers", day, {"data": (CAREGIVERS, rows.slice(0, 0))}, facts=manifest.facts)
-        with pytest.raises(TrainingFailedError, match=f"the list was made with the champion {before.model_version}"):
+        with pytest.raises(
+            TrainingFailedError, match=f"the list was made with the champion {before.model_version}"
+        ) as failed:
             programme.catch_up()
+        assert failed.value.__cause__ is not None
     finally:
         programme.model_options = trained
         lake.write("caregivers", day, {"data": (CAREGIVERS, rows)}, recipe=manifest.recipe, facts=manifest.facts)
