@@ -127,10 +127,11 @@ def end_processes(data_dir: Path) -> bool:
         return False
     postmasters = [process for process in processes if _is_postmaster(process)]
     _send(postmasters, signal.SIGINT)
-    if not _wait_until_gone(data_dir, FAST_SHUTDOWN_SECONDS if postmasters else _ORPHAN_SECONDS):
+    if not _wait_until_gone(data_dir, processes, FAST_SHUTDOWN_SECONDS if postmasters else _ORPHAN_SECONDS):
         for forced in (signal.SIGQUIT, signal.SIGKILL):
-            _send(server_processes(data_dir), forced)
-            if _wait_until_gone(data_dir, _FORCED_SECONDS):
+            left = server_processes(data_dir)
+            _send(left, forced)
+            if _wait_until_gone(data_dir, [*processes, *left], _FORCED_SECONDS):
                 return True
         pids = ", ".join(str(process.pid) for process in server_processes(data_dir))
         raise UnreachableError(
@@ -153,9 +154,13 @@ def _send(processes: list[psutil.Process], number: signal.Signals) -> None:
             process.send_signal(number)
 
 
-def _wait_until_gone(data_dir: Path, seconds: float) -> bool:
+def _wait_until_gone(data_dir: Path, known: list[psutil.Process], seconds: float) -> bool:
+    """Whether nothing works on the data directory any more, and the known processes have ended, before the time is up.
+
+    A process on its way out has lost its title and working directory while it still runs: only its id tells.
+    """
     deadline = time.monotonic() + seconds
-    while server_processes(data_dir):
+    while any(process.is_running() and is_alive(process.pid) for process in known) or server_processes(data_dir):
         if time.monotonic() >= deadline:
             return False
         time.sleep(_POLL_SECONDS)
