@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint e2e format browser bench clean
+.PHONY: help run test lint e2e format browser servers bench clean
 
 help:
 	@echo "make run     fill the embedded server with a demo programme and print who to call today"
@@ -33,7 +33,7 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt $(VENV)/python.stamp
 run: $(VENV)/run.stamp
 	$(BIN)/bandicoot run
 
-test: $(VENV)/dev.stamp browser
+test: $(VENV)/dev.stamp browser servers
 	$(BIN)/pytest
 
 e2e: $(VENV)/dev.stamp browser
@@ -41,6 +41,9 @@ e2e: $(VENV)/dev.stamp browser
 
 browser:
 	@sh tests/e2e/install_browser.sh
+
+servers:
+	@sh tests/install_servers.sh
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
