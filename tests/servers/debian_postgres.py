@@ -24,7 +24,7 @@ from tests.servers.processes import end, free_port, give_away, kill, launch, pri
 
 _BINARIES = "/usr/lib/postgresql/*/bin"
 SUPERUSER = "postgres"
-PASSWORD = "super secret/@%"  # noqa: S105 - of a server that lives for one test
+PASSWORD = "super secret/@%"
 """The superuser's, with characters that a URL must encode."""
 
 
@@ -81,7 +81,7 @@ class DebianPostgres:
         with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
-    def create_role(self, name: str, *, password: str = "of the role", attributes: str = "") -> None:  # noqa: S107
+    def create_role(self, name: str, *, password: str = "of the role", attributes: str = "") -> None:
         """Create a role that may log in; `attributes` as CREATE ROLE takes them."""
         statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} ").format(sql.Identifier(name), sql.Literal(password))
         with psycopg.connect(self.url(), autocommit=True) as connection:

@@ -63,7 +63,9 @@ def give_away(path: Path, mode: int | None = None) -> None:
 
 def run(command: Sequence[str], cwd: Path) -> None:
     """Run a program to its end as the servers' account; RuntimeError with what it said when it fails."""
-    done = subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **_identity())
+    done = subprocess.run(
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **_identity()
+    )
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stdout}")
 
