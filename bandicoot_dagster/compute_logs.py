@@ -28,7 +28,7 @@ class ComputeLogs(ComputeLogManager, ConfigurableClass):
         return {}
 
     @classmethod
-    def from_config_value(
+    def from_config_value(  # type: ignore[override]  # it chooses, and makes none of its own
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> ComputeLogManager:
         """Dagster's manager for the bucket that is set, else for files beside the instance's configuration."""

@@ -10,6 +10,7 @@ from bandicoot_core.stores.installation import Installation
 
 STORAGE_VARIABLE = "BANDICOOT_DAGSTER_STORAGE"
 
+
 def prepare_environment(installation: Installation) -> Path:
     """Write the instance's configuration when absent and set the environment that Dagster's processes read.
 
