@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores import embedded
+from bandicoot_core.stores.cache import Cache, open_cache
 from bandicoot_core.stores.connections import connect
 from bandicoot_core.stores.engine import open_engine
 from bandicoot_core.stores.lake import Lake
@@ -67,6 +68,11 @@ class Installation:
     def lake(self) -> Lake:
         """The lake."""
         return Lake(self.settings.lake_path)
+
+    @cached_property
+    def cache(self) -> Cache | None:
+        """Redis; None when none is configured."""
+        return open_cache(self.settings)
 
     def prepare(self) -> None:
         """Bring the published schema to its newest version and make room for Dagster's storage; cheap when done."""
