@@ -67,6 +67,10 @@ class CachedIndex(BaseModel):
     p_passive: float
     p_active: float
 
+    def key(self) -> bytes:
+        """Where it stands."""
+        return index_key(self.model_version, self.cluster_id, self.state)
+
 
 class StatesAsOf(BaseModel):
     """The day at whose end the states stand, and the model that their clusters are of."""
@@ -115,9 +119,7 @@ def recommendation_key(call_date: date, request: Mapping[str, Any]) -> bytes:
 def index_values(model_version: str, indices: pa.Table) -> dict[bytes, bytes]:
     """Keys and values for the indices of a model (WHITTLE_INDICES)."""
     values = [CachedIndex(model_version=model_version, **row) for row in indices.to_pylist()]
-    return {
-        index_key(model_version, value.cluster_id, value.state): value.model_dump_json().encode() for value in values
-    }
+    return {value.key(): value.model_dump_json().encode() for value in values}
 
 
 def indices_table(values: Sequence[CachedIndex]) -> pa.Table:

@@ -17,6 +17,7 @@ from bandicoot_core.settings import Settings
 from bandicoot_core.stores import embedded
 from bandicoot_core.stores.cache import Cache, open_cache
 from bandicoot_core.stores.connections import connect
+from bandicoot_core.stores.current_reader import CurrentReader
 from bandicoot_core.stores.engine import open_engine
 from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.published import migrate
@@ -73,6 +74,11 @@ class Installation:
     def cache(self) -> Cache | None:
         """Redis; None when none is configured."""
         return open_cache(self.settings)
+
+    @cached_property
+    def current(self) -> CurrentReader:
+        """What consumers read about the present: from the cache where it is right, else from the published schema."""
+        return CurrentReader(self.cache, self.published)
 
     def prepare(self) -> None:
         """Bring the published schema to its newest version and make room for Dagster's storage; cheap when done."""

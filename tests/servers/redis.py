@@ -1,10 +1,12 @@
 """A real Redis of its own for a test, on a free loopback port and a Unix socket, with the ways to break it."""
 
 import os
+import select
 import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -86,8 +88,8 @@ class RedisServer:
         with self.client() as client:
             client.flushall()
 
-    def keys(self) -> set[bytes]:
-        """Every key there is."""
+    def names(self) -> set[bytes]:
+        """Name of every key there is."""
         with self.client() as client:
             return set(client.scan_iter(count=1000))
 
@@ -108,6 +110,55 @@ def running_redis(*options: str) -> Iterator[RedisServer]:
             yield server
         finally:
             server.kill()
+
+
+@contextmanager
+def cut_after(server: RedisServer, n_bytes: int) -> Iterator[str]:
+    """A URL through which a server can be reached until clients have sent so many bytes; then all is cut."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        proxy = _Cut(listening, server.port, n_bytes)
+        thread = threading.Thread(target=proxy.run)
+        thread.start()
+        try:
+            yield f"redis://127.0.0.1:{listening.getsockname()[1]}/0"
+        finally:
+            proxy.is_ended = True
+            thread.join()
+
+
+class _Cut:
+    def __init__(self, listening: socket.socket, port: int, n_bytes: int) -> None:
+        self.is_ended = False
+        self._listening, self._port, self._n_left = listening, port, n_bytes
+
+    def run(self) -> None:
+        """Pass bytes on in both directions, in one thread."""
+        ways: dict[socket.socket, socket.socket] = {}
+        inner: set[socket.socket] = set()
+        while not self.is_ended:
+            readable, _, _ = select.select([self._listening, *ways], [], [], 0.01)
+            for found in readable:
+                if found is self._listening:
+                    outside = found.accept()[0]
+                    inside = socket.create_connection(("127.0.0.1", self._port))
+                    ways |= {outside: inside, inside: outside}
+                    inner.add(inside)
+                elif found in ways:
+                    data = found.recv(65_536)
+                    if found not in inner:
+                        data = data[: self._n_left]
+                        self._n_left -= len(data)
+                    if data:
+                        ways[found].sendall(data)
+                    else:
+                        for end in (found, ways[found]):
+                            del ways[end]
+                            end.close()
+            if self._n_left <= 0:
+                break
+        for end in ways:
+            end.close()
+        self._listening.close()
 
 
 def _free_port() -> int:
