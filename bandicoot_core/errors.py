@@ -67,3 +67,7 @@ class UnreachableError(TransientError):
 
 class BusyError(TransientError):
     """A server answers, but another session, a limit of time or lack of room stood in the way; nothing was written."""
+
+
+class RefusedWriteError(BandicootError):
+    """A server answers, but refuses what is to be written: it is full, or the user may not write."""

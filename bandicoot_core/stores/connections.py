@@ -52,6 +52,7 @@ class Lock(IntEnum):
     STATES = 1_650_552_423
     KEYS = 1_650_552_424
     MODELS = 1_650_552_425
+    CACHE = 1_650_552_426
 
 
 @dataclass(frozen=True)
