@@ -161,9 +161,9 @@ class ModelOptions(BaseSettings):
         description="Clusters with a smaller share of caregivers are merged into their nearest",
     )
     # The default follows from evaluation.estimation. With some 450 weeks with calls per cluster and state, which 100
-    # calls a day give in half a year, `joint` has a sixth of Laplace's error of the lift on simulated programmes, and
-    # its list is worth 1.00 of what the true chances of the clusters reach (Laplace's: 0.57). Where calls do nothing
-    # the listed seem worth 0.03 responsive weeks (0.18). With fewer calls it leads as well.
+    # calls a day give in half a year, `joint` has a quarter of Laplace's error of the lift on simulated programmes, and
+    # its list is worth 1.00 of what the true chances of the clusters reach (Laplace's: 0.71). Where calls do nothing
+    # the listed seem worth 0.03 responsive weeks (0.11). With fewer calls it leads as well.
     estimator: Literal["joint", "common_lift", "beta_likelihood", "beta_moments", "laplace"] = Field(
         "joint",
         description=(
