@@ -55,3 +55,7 @@ class TrainingFailedError(BandicootError):
 
 class UnreachableError(BandicootError):
     """A server does not answer; the same run may succeed later."""
+
+
+class RefusedWriteError(BandicootError):
+    """A server answers, but refuses what is to be written: it is full, or the user may not write."""

@@ -47,6 +47,7 @@ ALL_ASSETS = [
     model.model_version,
     call_list.call_list,
     call_list.published_call_list,
+    call_list.index_cache,
     coverage.coverage_report,
     estimation.estimation_report,
     simulation.policy_simulation,
