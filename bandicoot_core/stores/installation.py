@@ -19,6 +19,7 @@ from bandicoot_core.stores.connections import connect
 from bandicoot_core.stores.engine import open_engine
 from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.published import migrate
+from bandicoot_core.stores.server_errors import foreseen_errors
 from bandicoot_core.stores.source import Source
 
 DAGSTER_SCHEMA = "dagster"
@@ -77,8 +78,11 @@ class Installation:
 
     @contextmanager
     def published(self) -> Iterator[psycopg.Connection]:
-        """A connection to the published schema in autocommit mode, closed on exit."""
-        with connect(self.database_url) as connection:
+        """A connection to the published schema in autocommit mode, closed on exit.
+
+        What the server refuses inside the block is raised as server_errors.foreseen_errors names it.
+        """
+        with connect(self.database_url) as connection, foreseen_errors(connection, "bandicoot's database"):
             yield connection
 
     @contextmanager

@@ -15,6 +15,7 @@ from bandicoot_dagster.config import CallListConfig
 from bandicoot_dagster.describe import described
 from bandicoot_dagster.metadata import check_results, partition_metadata, picture, preview
 from bandicoot_dagster.partitions import day_before, list_days
+from bandicoot_dagster.retries import retried_when_transient
 from bandicoot_dagster.runtime import Clock, day_of_run
 
 _PREVIEW = [
@@ -47,6 +48,7 @@ _PREVIEW = [
     ],
     check_specs=check_specs("call_list", LIST_CHECKS, warning_only=WARNING_ONLY),
 )
+@retried_when_transient
 def call_list(
     context: dg.AssetExecutionContext,
     config: CallListConfig,
@@ -81,6 +83,7 @@ def call_list(
     partitions_def=list_days,
     deps=[call_list],
 )
+@retried_when_transient
 def published_call_list(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], clock: dg.ResourceParam[Clock]
 ) -> dg.MaterializeResult:

@@ -18,6 +18,7 @@ from bandicoot_dagster.config import Training
 from bandicoot_dagster.describe import described
 from bandicoot_dagster.metadata import partition_metadata, picture
 from bandicoot_dagster.partitions import daily, last_days, training_window, weekly
+from bandicoot_dagster.retries import retried_when_transient
 from bandicoot_dagster.runtime import day_of_run, days_of_run
 
 _lookback = last_days(load_settings().lookback_days)
@@ -42,6 +43,7 @@ _window = training_window(load_model_options().training_weeks)
         dg.AssetDep(calls, partition_mapping=_lookback),
     ],
 )
+@retried_when_transient
 def caregiver_states(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """States of each day."""
     days = days_of_run(context)

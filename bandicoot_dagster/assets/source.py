@@ -20,6 +20,7 @@ from bandicoot_core.stores.manifest import SET_ASIDE_TABLE, Manifest
 from bandicoot_dagster.describe import OWNERS, described
 from bandicoot_dagster.metadata import partition_metadata, preview
 from bandicoot_dagster.partitions import daily
+from bandicoot_dagster.retries import retried_when_transient
 from bandicoot_dagster.runtime import Clock, days_of_run
 
 PROGRAMME = "suvita_production"
@@ -62,6 +63,7 @@ call_outcomes = dg.AssetSpec(
     backfill_policy=ONE_RUN_FOR_MANY_DAYS,
     deps=[dg.AssetKey([PROGRAMME, "caregivers"])],
 )
+@retried_when_transient
 def caregivers(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], clock: dg.ResourceParam[Clock]
 ) -> dg.MaterializeResult:
@@ -93,6 +95,7 @@ def caregivers(
     backfill_policy=ONE_RUN_FOR_MANY_DAYS,
     deps=[dg.AssetKey([PROGRAMME, "sms_logs"]), caregivers],
 )
+@retried_when_transient
 def sms_events(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """Message events of each day."""
     with stores.published() as connection, stores.engine() as engine:
@@ -113,6 +116,7 @@ def sms_events(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Insta
     backfill_policy=ONE_RUN_FOR_MANY_DAYS,
     deps=[dg.AssetKey([PROGRAMME, "vaccinations"]), caregivers],
 )
+@retried_when_transient
 def vaccinations(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """Doses of each day."""
     with stores.published() as connection, stores.engine() as engine:
@@ -136,6 +140,7 @@ def vaccinations(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Ins
     backfill_policy=ONE_RUN_FOR_MANY_DAYS,
     deps=[call_outcomes, caregivers],
 )
+@retried_when_transient
 def calls(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """Attempted calls of each day."""
     with stores.published() as connection, stores.engine() as engine:

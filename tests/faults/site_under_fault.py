@@ -7,6 +7,7 @@ old and new can be told apart. How a fault is brought about belongs to the tests
 import hashlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -89,6 +90,7 @@ class Site:
         self.settings = Settings(home=self.home, lookback_days=28)
         self.installation = Installation(self.settings)
         self.wanted = BUDGETS[0]
+        self._supervisor: threading.Timer | None = None
 
     # ---- making it
 
@@ -135,6 +137,11 @@ class Site:
         record = embedded.data_dir_for(self.home) / "postmaster.pid"
         os.kill(int(record.read_text().split()[0]), signal.SIGKILL)
 
+    def restart_after(self, seconds: float) -> None:
+        """Start the server again beside what runs, as a supervisor would."""
+        self._supervisor = threading.Timer(seconds, embedded.start, [self.home])
+        self._supervisor.start()
+
     def url_through(self, port: int, name: str = "under_fault") -> str:
         """The server's URL by way of a proxy."""
         return (
@@ -179,6 +186,8 @@ class Site:
 
     def look(self) -> Seen:
         """What the stores hold now; the server is started when it is down."""
+        if self._supervisor is not None:
+            self._supervisor.join()
         self.server  # noqa: B018
         with self.installation.published() as connection:
             others = {}

@@ -37,6 +37,7 @@ def cut(site: Site, proxy: CuttingProxy) -> None:
 
 def kill_server(site: Site, proxy: CuttingProxy) -> None:
     site.kill_server()
+    site.restart_after(seconds=0.5)
 
 
 def end_sessions(site: Site, proxy: CuttingProxy) -> None:
