@@ -65,5 +65,9 @@ class BusyError(BandicootError):
     """Somebody else is at work on the same thing; the same run may succeed as soon as they have ended."""
 
 
+class PartitionHeldError(BandicootError):
+    """Another run is writing the same partition and did not end within the time to wait; nothing was written."""
+
+
 class StorageFullError(BandicootError):
     """A disk, or another bounded resource of a server, is used up; make room, then run again."""

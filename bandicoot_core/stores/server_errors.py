@@ -44,8 +44,8 @@ def explained(error: psycopg.Error, *, where: str, is_lost: bool) -> BandicootEr
     said = " ".join(str(error).split())
     if isinstance(error, _FULL) or _says_full(said):
         return StorageFullError(
-            f"{where}: the server has no room left ({said}); nothing of the transaction was kept and what was committed "
-            "before stays in place; make room on the server's disk or raise its limit, then run again"
+            f"{where}: the server has no room left ({said}); nothing of the transaction was kept, and what was "
+            "committed before stays in place; make room on the server's disk or raise its limit, then run again"
         )
     if isinstance(error, server.InsufficientPrivilege):
         return PermissionDeniedError(

@@ -97,9 +97,7 @@ class Site:
     def build(self) -> None:
         """The demo programme, its champion, and both lists."""
         self.installation.prepare()
-        fill_demo(
-            self.installation, n_caregivers=N_CAREGIVERS, seed=11, day=CALL_DATE, on_progress=lambda *_: None
-        )
+        fill_demo(self.installation, n_caregivers=N_CAREGIVERS, seed=11, day=CALL_DATE, on_progress=lambda *_: None)
         catch_up(
             self.installation,
             CALL_DATE,
@@ -294,10 +292,12 @@ class Site:
         return n_half, reader.first_half
 
 
-def run_list(settings: Settings, budget: int, *, with_night: bool, clock: Callable[[], datetime] = lambda: NOON) -> None:
+def run_list(
+    settings: Settings, budget: int, *, with_night: bool, clock: Callable[[], datetime] = lambda: NOON
+) -> None:
     """The day before, unless left out, and the list, as the nightly runs do."""
     installation = Installation(settings)
-    definitions = build_definitions(settings, clock)
+    definitions = build_definitions(settings, lambda: NOON)
     day, key = (CALL_DATE - timedelta(days=1)).isoformat(), CALL_DATE.isoformat()
     config = {"ops": {"call_list": {"config": {"budget": budget}}}}
     with open_instance(installation) as instance:
