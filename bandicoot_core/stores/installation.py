@@ -83,7 +83,7 @@ class Installation:
 
         What the server refuses inside the block is raised as server_errors.foreseen_errors names it.
         """
-        with connect(self.database_url) as connection, foreseen_errors(connection, "bandicoot's database"):
+        with connect(self.database_url) as connection, foreseen_errors(connection, "working on schema bandicoot"):
             yield connection
 
     @contextmanager
