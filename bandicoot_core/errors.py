@@ -53,6 +53,10 @@ class TrainingFailedError(BandicootError):
     """A training ended without a candidate; lists go on being made with the champion."""
 
 
+class OutdatedSchemaError(BandicootError):
+    """Schema `bandicoot` is at another revision than this release needs, and this user may not bring it there."""
+
+
 class TransientError(BandicootError):
     """Nothing is wrong with the input: the same run may succeed later. What may be repeated without a person."""
 

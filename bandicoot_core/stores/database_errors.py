@@ -22,7 +22,7 @@ def explain(error: psycopg.Error, doing: str, *, is_lost: bool) -> BandicootErro
     """
     if isinstance(error, errors.IntegrityError):
         return InvalidInputError(_describe_violation(error, doing))
-    if is_lost and isinstance(error, psycopg.OperationalError):
+    if is_lost:
         return UnreachableError(
             f"{doing}: the connection to the server was lost ({_one_line(error)}); what was committed before stays in "
             "place; run again when the server answers"
@@ -35,8 +35,8 @@ def explain(error: psycopg.Error, doing: str, *, is_lost: bool) -> BandicootErro
     if isinstance(error, errors.LockNotAvailable):
         return BusyError(
             f"{doing}: another session holds what is needed, and did not let go in time ({_one_line(error)}); nothing "
-            "was written; run again. Who holds it: SELECT pid, pg_blocking_pids(pid), query FROM pg_stat_activity; how "
-            "long to wait: BANDICOOT_LOCK_TIMEOUT_SECONDS"
+            "was written; run again, or see who it is (pg_blocking_pids and pg_stat_activity in the operations guide); "
+            "BANDICOOT_LOCK_TIMEOUT_SECONDS is how long to wait"
         )
     if isinstance(error, errors.QueryCanceled):
         return BusyError(
