@@ -71,3 +71,11 @@ class RefusedWriteError(BandicootError):
 
 class BusyError(TransientError):
     """A server answers, but another session, a limit of time or lack of room stood in the way; nothing was written."""
+
+
+class PartitionHeldError(BandicootError):
+    """Another run is writing the same partition and did not end within the time to wait; nothing was written."""
+
+
+class StorageFullError(BandicootError):
+    """A disk that this process writes to is used up; make room, then run again."""

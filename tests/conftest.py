@@ -16,9 +16,9 @@ from bandicoot_core.stores import embedded
 from bandicoot_core.stores.engine import open_engine
 from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.published import migrate
-from tests.servers.redis import RedisServer, running_redis
 from tests.servers.debian_postgres import DebianPostgres, debian_postgres
 from tests.servers.pgbouncer import PgBouncer, pgbouncer
+from tests.servers.redis import RedisServer, running_redis
 
 
 @pytest.fixture
