@@ -65,9 +65,17 @@ class UnreachableError(TransientError):
     """A server does not answer; the same run may succeed later."""
 
 
+class RefusedWriteError(BandicootError):
+    """A server answers, but refuses what is to be written: it is full, or the user may not write."""
+
+
 class BusyError(TransientError):
     """A server answers, but another session, a limit of time or lack of room stood in the way; nothing was written."""
 
 
-class RefusedWriteError(BandicootError):
-    """A server answers, but refuses what is to be written: it is full, or the user may not write."""
+class PartitionHeldError(BandicootError):
+    """Another run is writing the same partition and did not end within the time to wait; nothing was written."""
+
+
+class StorageFullError(BandicootError):
+    """A disk that this process writes to is used up; make room, then run again."""

@@ -119,6 +119,9 @@ class Settings(BaseSettings):
         84, ge=7, le=366, description="Days looked back for the last open and the last call of a caregiver"
     )
     warm_up_weeks: int = Field(6, ge=0, le=52, description="Weeks after enrolment before a caregiver may be called")
+    writer_wait_seconds: float = Field(
+        120, ge=0, le=86_400, description="Seconds a run waits for another one that writes the same partition"
+    )
     demo_caregivers: int = Field(20_000, ge=1, description="Caregivers of the demo programme on a first run")
     demo_seed: int = Field(7, ge=0, description="Seed of the demo programme")
 
@@ -222,9 +225,9 @@ class ModelOptions(BaseSettings):
         description="Clusters with a smaller share of caregivers are merged into their nearest",
     )
     # The default follows from evaluation.estimation. With some 450 weeks with calls per cluster and state, which 100
-    # calls a day give in half a year, `joint` has a sixth of Laplace's error of the lift on simulated programmes, and
-    # its list is worth 1.00 of what the true chances of the clusters reach (Laplace's: 0.57). Where calls do nothing
-    # the listed seem worth 0.03 responsive weeks (0.18). With fewer calls it leads as well.
+    # calls a day give in half a year, `joint` has a quarter of Laplace's error of the lift on simulated programmes, and
+    # its list is worth 1.00 of what the true chances of the clusters reach (Laplace's: 0.71). Where calls do nothing
+    # the listed seem worth 0.03 responsive weeks (0.11). With fewer calls it leads as well.
     estimator: Literal["joint", "common_lift", "beta_likelihood", "beta_moments", "laplace"] = Field(
         "joint",
         description=(

@@ -53,6 +53,8 @@ class Lock(IntEnum):
     KEYS = 1_650_552_424
     MODELS = 1_650_552_425
     CACHE = 1_650_552_426
+    ASSET_WRITERS = 1_650_552_431
+    PARTITION_WRITER = 1_650_552_432
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ This is the only place that turns settings into connections, for the pipeline, t
 With no database configured it starts, or attaches to, the embedded server.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
@@ -22,7 +22,9 @@ from bandicoot_core.stores.engine import open_engine
 from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.pool import Pool
 from bandicoot_core.stores.published import migrate
+from bandicoot_core.stores.server_errors import foreseen_errors
 from bandicoot_core.stores.source import Source
+from bandicoot_core.stores.writers import sole_writer
 
 DAGSTER_SCHEMA = "dagster"
 
@@ -112,13 +114,21 @@ class Installation:
 
         Raises UnreachableError when the server does not answer, BusyError when `pool_size` are in use for long.
         """
-        with self._pool.connection() as connection:
+        with self._pool.connection() as connection, foreseen_errors(connection, "working on schema bandicoot"):
             yield connection
 
     def close(self) -> None:
         """End the connections that are kept open; the next use opens new ones."""
         if (pool := self.__dict__.pop("_pool", None)) is not None:
             pool.close()
+
+    @contextmanager
+    def sole_writer(self, asset: str, partitions: Sequence[str], *, holder: str) -> Iterator[None]:
+        """Be the only writer of some partitions inside the block; PartitionHeldError when another does not end."""
+        with sole_writer(
+            self.database_url, asset, partitions, holder=holder, wait_seconds=self.settings.writer_wait_seconds
+        ):
+            yield
 
     @contextmanager
     def engine(self) -> Iterator[Backend]:
