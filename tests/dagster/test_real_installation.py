@@ -37,9 +37,9 @@ def programme(
 ) -> Iterator[Programme]:
     """A programme on a server that an administrator has prepared; Dagster's own storage is elsewhere."""
     name = str(conninfo_to_dict(debian_url)["dbname"])
-    administrator = Installation(Settings(home=tmp_path, database_url=debian_url, lookback_days=42))
+    administrator = Installation(Settings(home=tmp_path, database_url=debian_url, lookback_days=14))
     administrator.prepare()
-    fill_demo(administrator, n_caregivers=600, seed=11, day=CALL_DATE, on_progress=lambda *_: None)
+    fill_demo(administrator, n_caregivers=300, seed=11, day=CALL_DATE, on_progress=lambda *_: None)
     with administrator.published() as connection:
         apply_roles(connection, dagster_schema=DAGSTER_SCHEMA)
     administrator.close()
@@ -56,10 +56,10 @@ def programme(
         database_url=bouncer.url(debian_server.url(name, user="pipeline", password="its own")),
         source_url=bouncer.url(debian_server.url(name, user="source_reader", password="its own")),
         dagster_storage_url=database_url.replace("postgresql://", "postgresql+psycopg2://"),
-        lookback_days=42,
+        lookback_days=14,
     )
     installation = Installation(settings)
-    options = load_model_options(training_weeks=8, n_clusters=4, n_draws=100)
+    options = load_model_options(training_weeks=6, min_passive_weeks=2, n_clusters=3, n_draws=100)
     yield Programme(installation, options, clock=lambda: NOON)
     installation.close()
     with connect(debian_url) as connection:
