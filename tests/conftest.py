@@ -48,14 +48,14 @@ def server() -> Iterator[embedded.EmbeddedServer]:
 @pytest.fixture
 def database_url(server: embedded.EmbeddedServer) -> Iterator[str]:
     """The URL of a fresh, empty database."""
-    with _fresh_database(server, "template0") as url:
+    with fresh_database(server, "template0") as url:
         yield url
 
 
 @pytest.fixture
 def published_url(server: embedded.EmbeddedServer, migrated_template: str) -> Iterator[str]:
     """The URL of a fresh database with the published schema."""
-    with _fresh_database(server, migrated_template) as url:
+    with fresh_database(server, migrated_template) as url:
         yield url
 
 
@@ -84,7 +84,8 @@ def redis_server(running_redis_server: RedisServer) -> RedisServer:
 
 
 @contextmanager
-def _fresh_database(server: embedded.EmbeddedServer, template: str) -> Iterator[str]:
+def fresh_database(server: embedded.EmbeddedServer, template: str) -> Iterator[str]:
+    """The URL of a copy of a database on the embedded server, dropped on exit."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(
