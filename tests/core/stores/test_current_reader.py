@@ -342,7 +342,7 @@ WHATEVER = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=WHATEVER)
 def test_after_any_history_redis_says_what_postgresql_says(
     redis_server: RedisServer, published: psycopg.Connection, history: list[tuple[Any, ...]]
