@@ -31,10 +31,40 @@ class Settings(BaseSettings):
         None, description="PostgreSQL that holds the programme; empty means the same server as `database_url`"
     )
     dagster_storage_url: SecretStr | None = Field(
-        None, description="PostgreSQL for Dagster's storage; empty means schema `dagster` of `database_url`"
+        None,
+        description=(
+            "PostgreSQL for Dagster's storage, as `postgresql+psycopg2://...`; empty means schema `dagster` of "
+            "`database_url`"
+        ),
+    )
+    dagster_history_days: int = Field(
+        90, ge=7, le=3650, description="Days that the logs of runs and the ticks of Dagster's daemon are kept"
+    )
+    log_bucket: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9._-]+[a-z0-9]$",
+        description="Cloud Storage bucket for what the steps of runs print; empty means files under `DAGSTER_HOME`",
     )
     source_schema: str = Field(
         "suvita_production", pattern=r"^[a-z_][a-z0-9_]*$", description="Schema of the programme's tables"
+    )
+    # A look-up takes milliseconds, at ten million caregivers a second: a minute means that something is wrong.
+    statement_timeout_seconds: int = Field(
+        60, ge=1, le=86_400, description="Longest time a statement on the published schema may take"
+    )
+    # 200,000 caregivers' states are published in some three seconds; an hour is room for fifty million on a slow disk.
+    bulk_timeout_seconds: int = Field(
+        3600,
+        ge=1,
+        le=86_400,
+        description="The same for statements that read or write whole tables, and for migrations",
+    )
+    # What holds a lock for longer than this is a forgotten session, or another run that is about to do the same work.
+    lock_timeout_seconds: int = Field(
+        60, ge=1, le=86_400, description="Longest wait for what another session has locked in the published schema"
+    )
+    pool_size: int = Field(
+        4, ge=1, le=100, description="Connections to the published schema that a process keeps open at most"
     )
     lake_root: str | None = Field(None, description="Root of the lake; empty means `<home>/lake`")
     memory_limit: str = Field(
@@ -89,8 +119,18 @@ class Settings(BaseSettings):
         84, ge=7, le=366, description="Days looked back for the last open and the last call of a caregiver"
     )
     warm_up_weeks: int = Field(6, ge=0, le=52, description="Weeks after enrolment before a caregiver may be called")
+    writer_wait_seconds: float = Field(
+        120, ge=0, le=86_400, description="Seconds a run waits for another one that writes the same partition"
+    )
     demo_caregivers: int = Field(20_000, ge=1, description="Caregivers of the demo programme on a first run")
     demo_seed: int = Field(7, ge=0, description="Seed of the demo programme")
+
+    @field_validator("dagster_storage_url")
+    @classmethod
+    def _driver_of_dagster(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith("postgresql+psycopg2://"):
+            raise ValueError("Dagster's storage speaks psycopg2; write the URL as postgresql+psycopg2://...")
+        return value
 
     @property
     def lake_path(self) -> str:

@@ -6,6 +6,7 @@ from bandicoot_core.contracts import ESTIMATION
 from bandicoot_core.pipeline.evaluation_estimation import materialize_estimation_report, read_estimation_report
 from bandicoot_core.settings import load_evaluation_options, load_model_options
 from bandicoot_core.stores.installation import Installation
+from bandicoot_dagster import pools
 from bandicoot_dagster.assets.call_list import call_list
 from bandicoot_dagster.assets.engagement import engagement_history
 from bandicoot_dagster.assets.model import transition_models
@@ -14,6 +15,7 @@ from bandicoot_dagster.describe import described
 from bandicoot_dagster.metadata import partition_metadata, report_metadata
 from bandicoot_dagster.partitions import training_window, weekly
 from bandicoot_dagster.runtime import day_of_run
+from bandicoot_dagster.steps import written_alone
 
 
 @dg.asset(
@@ -33,7 +35,9 @@ from bandicoot_dagster.runtime import day_of_run
         transition_models,
         dg.AssetDep(call_list, partition_mapping=training_window(load_model_options().training_weeks)),
     ],
+    pool=pools.EVALUATION,
 )
+@written_alone()
 def estimation_report(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], training: Training
 ) -> dg.MaterializeResult:
