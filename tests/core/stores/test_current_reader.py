@@ -294,6 +294,21 @@ def test_postgresql_is_asked_for_the_newest_list_only_now_and_then(
     assert (reader.read_indices().model_version, reader.read_indices().came_from) == ("m-2", CACHE)
 
 
+def test_who_is_missing_in_redis_is_not_added_from_a_newer_publication(
+    redis_server: RedisServer, published: psycopg.Connection
+) -> None:
+    filled(redis_server, published)
+    reader = reader_of(opened(redis_server, redis_check_seconds=60), published)
+    assert reader.read_states(["A"]).came_from == CACHE
+    bring(published, state_rows({1: "U", 2: "U", 3: "U"}), model_version="m-2", run_id="run-2")
+    found = reader.read_states(["A", "C"])
+    assert (found.came_from, found.as_of) == (
+        DATABASE,
+        StatesAsOf(as_of_date=DAY - timedelta(days=1), model_version="m-2"),
+    )
+    assert {facts.state for facts in found.states.values()} == {"U"}
+
+
 def test_redis_answers_while_postgresql_is_away(redis_server: RedisServer, published: psycopg.Connection) -> None:
     cache = filled(redis_server, published)
     reader = CurrentReader(cache, unreachable)
