@@ -232,6 +232,15 @@ def test_a_value_that_another_publication_left_is_not_believed(
     assert reader.read_states(["A", "B"]).states.keys() == {"A"}
 
 
+def test_a_run_that_publishes_again_makes_another_publication(
+    redis_server: RedisServer, published: psycopg.Connection
+) -> None:
+    reader = reader_of(filled(redis_server, published), published)
+    assert reader.read_states(["A", "B"]).came_from == CACHE
+    bring(published, state_rows({1: "U", 2: "U"}), model_version="m-1")  # by the same run, at the same instant
+    assert {facts.state for facts in reader.read_states(["A", "B"]).states.values()} == {"U"}
+
+
 def test_states_that_a_later_list_did_not_bring_keep_their_day_and_their_model(
     redis_server: RedisServer, published: psycopg.Connection
 ) -> None:
