@@ -217,11 +217,11 @@ def test_a_fault_of_redis_costs_little_time_and_no_answer(
 def test_a_redis_that_dies_or_is_flushed_at_any_moment_of_a_fill_is_never_half_believed(
     installation: Installation, redis_server: RedisServer, fault: str
 ) -> None:
-    seed = secrets.randbits(32)
+    seed = int(os.environ.get("BANDICOOT_FAULT_SEED", secrets.randbits(32)))
     print(f"seed {seed}")
     chance = random.Random(seed)  # noqa: S311 - moments of faults
     cached = with_redis(installation, redis_server.url)
-    for number in range(int(os.environ.get("BANDICOOT_TEST_CACHE_FAULTS", "4"))):
+    for number in range(4 * int(os.environ.get("BANDICOOT_FAULT_TRIES", "1"))):
         with installation.published() as connection:
             publish(connection, "RU"[number % 2], f"run-{number}")
         timer = threading.Timer(chance.uniform(0, 0.12), getattr(redis_server, fault))

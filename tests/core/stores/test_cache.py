@@ -100,6 +100,22 @@ def test_a_server_that_hangs_is_waited_for_once_and_no_longer_than_configured(re
         redis_server.resume()
 
 
+def test_answers_that_come_too_slowly_one_after_the_other_are_not_waited_for(redis_server: RedisServer) -> None:
+    options = opened(redis_server.url).options
+    moment = [0.0]
+
+    def later() -> float:
+        moment[0] += seconds_each
+        return moment[0]
+
+    cache = Cache(redis_server.url, options, monotonic=later)
+    seconds_each = 0.2
+    assert cache.read([b"state:A"] * 5000) == [None] * 5000
+    seconds_each = 0.3
+    assert cache.read([b"state:A"] * 5000) is None
+    assert cache.is_paused
+
+
 def test_a_server_that_was_restarted_is_used_again_at_once(redis_server: RedisServer) -> None:
     cache = opened(redis_server.url)
     assert cache.keep(b"state:A", b"1", seconds=60)
