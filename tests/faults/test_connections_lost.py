@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from bandicoot_core.settings import Settings
-from tests.faults.conftest import N_TRIES
+from tests.faults.conftest import N_TRIES, drawn_for_this_pass
 from tests.faults.cutting_proxy import CuttingProxy, Direction
 from tests.faults.list_reader import ListReader
 from tests.faults.site_under_fault import Site, Work
@@ -70,7 +70,7 @@ FAULTS: dict[str, tuple[Work, Way, Direction, Callable[[Site, CuttingProxy], Non
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", drawn_for_this_pass(list(FAULTS), 4))
 def test_a_lost_database_leaves_the_old_list_or_the_new_one(
     site: Site, reader: ListReader, proxy: CuttingProxy, fault: str
 ) -> None:

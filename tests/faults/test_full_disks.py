@@ -12,7 +12,7 @@ from psycopg import sql
 
 from bandicoot_core.stores import embedded
 from tests.faults.child_run import ChildRun, Outcome
-from tests.faults.conftest import N_TRIES
+from tests.faults.conftest import N_TRIES, drawn_for_this_pass
 from tests.faults.full_disk import fill, free, small_disk
 from tests.faults.list_reader import ListReader
 from tests.faults.record import RUN_AGAIN
@@ -35,7 +35,7 @@ def check(outcome: Outcome, n_free: int) -> bool:
     return not outcome.is_success
 
 
-@pytest.mark.parametrize("place", ["lake", "staging"])
+@pytest.mark.parametrize("place", drawn_for_this_pass(["lake", "staging"], 1))
 def test_a_disk_that_fills_up_while_a_partition_is_written_leaves_the_old_partition(
     site: Site, reader: ListReader, tmp_path: Path, place: str
 ) -> None:
