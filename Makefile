@@ -64,7 +64,7 @@ bench: $(VENV)/dev.stamp
 BANDICOOT_FAULT_TRIES ?= 10
 
 faults: $(VENV)/dev.stamp servers
-	BANDICOOT_FAULT_TRIES=$(BANDICOOT_FAULT_TRIES) BANDICOOT_FAULT_REPORT=docs/reliability.md $(BIN)/pytest tests/faults
+	BANDICOOT_FAULT_TRIES=$(BANDICOOT_FAULT_TRIES) BANDICOOT_FAULT_REPORT=docs/reliability.md $(BIN)/pytest --timeout 3600 tests/faults
 
 clean:
 	rm -rf $(VENV) build *.egg-info
