@@ -55,3 +55,7 @@ class TrainingFailedError(BandicootError):
 
 class UnreachableError(BandicootError):
     """A server does not answer; the same run may succeed later."""
+
+
+class LaggingSourceError(UnreachableError):
+    """The source is a replica that lacks the end of the day to be read; the same run succeeds when it has caught up."""

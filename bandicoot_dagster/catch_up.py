@@ -1,18 +1,19 @@
 """Bringing everything up to the list of a day: plan, run each step, and say what happened."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from typing import Any
 
 from bandicoot_core.errors import BandicootError, CheckFailedError, RejectedModelError, TrainingFailedError
+from bandicoot_core.pipeline.daily_staleness import stale_lists
 from bandicoot_core.settings import ListOptions, ModelOptions
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.models import champion
 from bandicoot_dagster.dagster_home import open_instance
 from bandicoot_dagster.definitions import build_definitions
 from bandicoot_dagster.launch import execute_step
-from bandicoot_dagster.plan import Step, plan_list
+from bandicoot_dagster.plan import Step, plan_days, plan_model_and_list
 from bandicoot_dagster.runtime import Clock, system_clock
 
 
@@ -25,7 +26,7 @@ def catch_up(
     say: Callable[[str], None],
     clock: Clock = system_clock,
 ) -> None:
-    """Run every stale step up to the published list of `call_date`.
+    """Run every stale step up to the published list of `call_date`, and name earlier lists that are stale now.
 
     A training that fails does not stop the list: the champion makes it, and the failure is raised after publication,
     as RejectedModelError when the candidate's checks refused it, else as TrainingFailedError. Without a champion it is
@@ -33,17 +34,10 @@ def catch_up(
     """
     with installation.published() as connection:
         current = champion(connection)
-    steps = plan_list(
-        installation.lake,
-        call_date,
-        settings=installation.settings,
-        options=model_options,
-        champion_week=current.training_week if current else None,
-    )
     definitions = build_definitions(installation.settings, clock)
     training_failure: BandicootError | None = None
     with open_instance(installation) as instance:
-        for step in steps:
+        for step in _steps(installation, call_date, model_options, current.training_week if current else None):
             say(f"{step.job}: {_span(step)} ({step.why})")
             started = time.monotonic()
             try:
@@ -55,8 +49,25 @@ def catch_up(
                 training_failure.__cause__ = error
                 say(f"  no new model; the list is made with the champion {current.model_version}")
             say(f"  done in {time.monotonic() - started:.1f} s")
+    for line in describe_stale_lists(installation, call_date):
+        say(line)
     if training_failure is not None:
         raise training_failure
+
+
+def describe_stale_lists(installation: Installation, call_date: date) -> list[str]:
+    """A line for each list of the lookback before `call_date` that is stale: it went out and stays."""
+    stale = stale_lists(installation.lake, call_date, installation.settings.lookback_days)
+    return [f"the list of {day} went out and stays, though {why}" for day, why in stale.items()]
+
+
+def _steps(
+    installation: Installation, call_date: date, model_options: ModelOptions, champion_week: date | None
+) -> Iterator[Step]:
+    """What is to run, each planned from what the steps before it have left in the lake."""
+    lake = installation.lake
+    yield from plan_days(lake, call_date, settings=installation.settings, options=model_options)
+    yield from plan_model_and_list(lake, call_date, options=model_options, champion_week=champion_week)
 
 
 def _as_refusal(error: Exception, champion_version: str) -> BandicootError:
