@@ -53,9 +53,33 @@ class TrainingFailedError(BandicootError):
     """A training ended without a candidate; lists go on being made with the champion."""
 
 
-class UnreachableError(BandicootError):
+class OutdatedSchemaError(BandicootError):
+    """Schema `bandicoot` is at another revision than this release needs, and this user may not bring it there."""
+
+
+class TransientError(BandicootError):
+    """Nothing is wrong with the input: the same run may succeed later. What may be repeated without a person."""
+
+
+class UnreachableError(TransientError):
     """A server does not answer; the same run may succeed later."""
 
 
 class LaggingSourceError(UnreachableError):
     """The source is a replica that lacks the end of the day to be read; the same run succeeds when it has caught up."""
+
+
+class RefusedWriteError(BandicootError):
+    """A server answers, but refuses what is to be written: it is full, or the user may not write."""
+
+
+class BusyError(TransientError):
+    """A server answers, but another session, a limit of time or lack of room stood in the way; nothing was written."""
+
+
+class PartitionHeldError(BandicootError):
+    """Another run is writing the same partition and did not end within the time to wait; nothing was written."""
+
+
+class StorageFullError(BandicootError):
+    """A disk that this process writes to is used up; make room, then run again."""

@@ -31,10 +31,40 @@ class Settings(BaseSettings):
         None, description="PostgreSQL that holds the programme; empty means the same server as `database_url`"
     )
     dagster_storage_url: SecretStr | None = Field(
-        None, description="PostgreSQL for Dagster's storage; empty means schema `dagster` of `database_url`"
+        None,
+        description=(
+            "PostgreSQL for Dagster's storage, as `postgresql+psycopg2://...`; empty means schema `dagster` of "
+            "`database_url`"
+        ),
+    )
+    dagster_history_days: int = Field(
+        90, ge=7, le=3650, description="Days that the logs of runs and the ticks of Dagster's daemon are kept"
+    )
+    log_bucket: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9._-]+[a-z0-9]$",
+        description="Cloud Storage bucket for what the steps of runs print; empty means files under `DAGSTER_HOME`",
     )
     source_schema: str = Field(
         "suvita_production", pattern=r"^[a-z_][a-z0-9_]*$", description="Schema of the programme's tables"
+    )
+    # A look-up takes milliseconds, at ten million caregivers a second: a minute means that something is wrong.
+    statement_timeout_seconds: int = Field(
+        60, ge=1, le=86_400, description="Longest time a statement on the published schema may take"
+    )
+    # 200,000 caregivers' states are published in some three seconds; an hour is room for fifty million on a slow disk.
+    bulk_timeout_seconds: int = Field(
+        3600,
+        ge=1,
+        le=86_400,
+        description="The same for statements that read or write whole tables, and for migrations",
+    )
+    # What holds a lock for longer than this is a forgotten session, or another run that is about to do the same work.
+    lock_timeout_seconds: int = Field(
+        60, ge=1, le=86_400, description="Longest wait for what another session has locked in the published schema"
+    )
+    pool_size: int = Field(
+        4, ge=1, le=100, description="Connections to the published schema that a process keeps open at most"
     )
     lake_root: str | None = Field(None, description="Root of the lake; empty means `<home>/lake`")
     memory_limit: str = Field(
@@ -51,6 +81,30 @@ class Settings(BaseSettings):
     )
     max_source_lag_minutes: int = Field(
         0, ge=0, le=1440, description="Minutes at the end of a day that a source that is a replica may still lack"
+    )
+    redis_url: SecretStr | None = Field(
+        None, description="Redis that answers for PostgreSQL (redis://, rediss://, unix://); empty means none"
+    )
+    redis_timeout_seconds: float = Field(
+        0.25, gt=0, le=60, description="Seconds a reader waits for Redis before PostgreSQL is read instead"
+    )
+    redis_pause_seconds: float = Field(
+        30, ge=0, le=3600, description="Seconds for which readers leave a Redis alone that has failed"
+    )
+    redis_check_seconds: float = Field(
+        60,
+        ge=0,
+        le=3600,
+        description="Seconds after which a reader asks PostgreSQL again which list is the newest; 0 asks every time",
+    )
+    redis_fill_seconds: float = Field(
+        60, gt=0, le=3600, description="Longest time for filling Redis; what is missing then is read from PostgreSQL"
+    )
+    redis_has_states: bool = Field(True, description="Whether every caregiver's state is put into Redis, or no state")
+    redis_index_days: float = Field(7, ge=0.01, le=365, description="Days for which Redis keeps Whittle indices")
+    redis_state_days: float = Field(1, ge=0.01, le=365, description="Days for which Redis keeps states")
+    redis_recommendation_hours: float = Field(
+        1, ge=0.01, le=24, description="Hours for which Redis keeps recommendations"
     )
     districts: tuple[str, ...] = Field(
         (), description="Districts of the programme (a JSON list); empty means any named district is taken"
@@ -71,8 +125,18 @@ class Settings(BaseSettings):
         84, ge=7, le=366, description="Days looked back for the last open and the last call of a caregiver"
     )
     warm_up_weeks: int = Field(6, ge=0, le=52, description="Weeks after enrolment before a caregiver may be called")
+    writer_wait_seconds: float = Field(
+        120, ge=0, le=86_400, description="Seconds a run waits for another one that writes the same partition"
+    )
     demo_caregivers: int = Field(20_000, ge=1, description="Caregivers of the demo programme on a first run")
     demo_seed: int = Field(7, ge=0, description="Seed of the demo programme")
+
+    @field_validator("dagster_storage_url")
+    @classmethod
+    def _driver_of_dagster(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith("postgresql+psycopg2://"):
+            raise ValueError("Dagster's storage speaks psycopg2; write the URL as postgresql+psycopg2://...")
+        return value
 
     @property
     def lake_path(self) -> str:
@@ -167,9 +231,9 @@ class ModelOptions(BaseSettings):
         description="Clusters with a smaller share of caregivers are merged into their nearest",
     )
     # The default follows from evaluation.estimation. With some 450 weeks with calls per cluster and state, which 100
-    # calls a day give in half a year, `joint` has a sixth of Laplace's error of the lift on simulated programmes, and
-    # its list is worth 1.00 of what the true chances of the clusters reach (Laplace's: 0.57). Where calls do nothing
-    # the listed seem worth 0.03 responsive weeks (0.18). With fewer calls it leads as well.
+    # calls a day give in half a year, `joint` has a quarter of Laplace's error of the lift on simulated programmes, and
+    # its list is worth 1.00 of what the true chances of the clusters reach (Laplace's: 0.71). Where calls do nothing
+    # the listed seem worth 0.03 responsive weeks (0.11). With fewer calls it leads as well.
     estimator: Literal["joint", "common_lift", "beta_likelihood", "beta_moments", "laplace"] = Field(
         "joint",
         description=(

@@ -5,15 +5,21 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from typing import Any
 
-from bandicoot_core.errors import BandicootError, CheckFailedError, RejectedModelError, TrainingFailedError
+from bandicoot_core.errors import (
+    BandicootError,
+    CheckFailedError,
+    CorruptPartitionError,
+    RejectedModelError,
+    TrainingFailedError,
+)
 from bandicoot_core.pipeline.daily_staleness import stale_lists
 from bandicoot_core.settings import ListOptions, ModelOptions
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.models import champion
+from bandicoot_core.stores.models import ModelRecord, champion
 from bandicoot_dagster.dagster_home import open_instance
 from bandicoot_dagster.definitions import build_definitions
 from bandicoot_dagster.launch import execute_step
-from bandicoot_dagster.plan import Step, plan_days, plan_model_and_list
+from bandicoot_dagster.plan import Damaged, Step, damaged_partitions, plan_days, plan_model_and_list
 from bandicoot_dagster.runtime import Clock, system_clock
 
 
@@ -28,20 +34,51 @@ def catch_up(
 ) -> None:
     """Run every stale step up to the published list of `call_date`, and name earlier lists that are stale now.
 
-    A training that fails does not stop the list: the champion makes it, and the failure is raised after publication,
-    as RejectedModelError when the candidate's checks refused it, else as TrainingFailedError. Without a champion it is
-    raised at once.
+    A partition that turns out damaged is made again, with all that is damaged like it, from what it is made of; a
+    second finding is raised (CorruptPartitionError). A training that fails does not stop the list: the champion makes
+    it, and the failure is raised after publication, as RejectedModelError when the candidate's checks refused it, else
+    as TrainingFailedError. Without a champion it is raised at once.
     """
-    with installation.published() as connection:
-        current = champion(connection)
+
+    def run_plan(damaged: Damaged) -> None:
+        with installation.published() as connection:
+            current = champion(connection)
+        steps = _steps(installation, call_date, model_options, current, damaged)
+        _run_steps(installation, steps, current, list_options, model_options, say, clock)
+
+    try:
+        run_plan({})
+    except CorruptPartitionError as error:
+        damaged = damaged_partitions(installation.lake)
+        if not damaged:
+            raise
+        say(f"{error}")
+        listed = "; ".join(f"{asset} {', '.join(partitions)}" for asset, partitions in damaged.items())
+        say(f"making again what is damaged: {listed}")
+        run_plan(damaged)
+    for line in describe_stale_lists(installation, call_date):
+        say(line)
+
+
+def _run_steps(
+    installation: Installation,
+    steps: Iterator[Step],
+    current: ModelRecord | None,
+    list_options: ListOptions,
+    model_options: ModelOptions,
+    say: Callable[[str], None],
+    clock: Clock,
+) -> None:
     definitions = build_definitions(installation.settings, clock)
     training_failure: BandicootError | None = None
     with open_instance(installation) as instance:
-        for step in _steps(installation, call_date, model_options, current.training_week if current else None):
+        for step in steps:
             say(f"{step.job}: {_span(step)} ({step.why})")
             started = time.monotonic()
             try:
                 execute_step(definitions, instance, step, run_config=_run_config(step, list_options, model_options))
+            except CorruptPartitionError:
+                raise
             except Exception as error:
                 if step.job != "weekly_training" or current is None:
                     raise
@@ -49,8 +86,6 @@ def catch_up(
                 training_failure.__cause__ = error
                 say(f"  no new model; the list is made with the champion {current.model_version}")
             say(f"  done in {time.monotonic() - started:.1f} s")
-    for line in describe_stale_lists(installation, call_date):
-        say(line)
     if training_failure is not None:
         raise training_failure
 
@@ -62,12 +97,17 @@ def describe_stale_lists(installation: Installation, call_date: date) -> list[st
 
 
 def _steps(
-    installation: Installation, call_date: date, model_options: ModelOptions, champion_week: date | None
+    installation: Installation,
+    call_date: date,
+    options: ModelOptions,
+    current: ModelRecord | None,
+    damaged: Damaged,
 ) -> Iterator[Step]:
-    """What is to run, each planned from what the steps before it have left in the lake."""
-    lake = installation.lake
-    yield from plan_days(lake, call_date, settings=installation.settings, options=model_options)
-    yield from plan_model_and_list(lake, call_date, options=model_options, champion_week=champion_week)
+    """What is to run: whether the model is stale is asked when the days before the list have been closed."""
+    lake, settings = installation.lake, installation.settings
+    yield from plan_days(lake, call_date, settings=settings, options=options, damaged=damaged)
+    week = current.training_week if current else None
+    yield from plan_model_and_list(lake, call_date, options=options, champion_week=week, damaged=damaged)
 
 
 def _as_refusal(error: Exception, champion_version: str) -> BandicootError:

@@ -1,4 +1,4 @@
-"""The command line: `bandicoot run | ui | call-list | model | evaluate | demo | stop`.
+"""The command line: `bandicoot run | ui | call-list | model | evaluate | dagster | demo | stop`.
 
 Each command is a few lines over the stores and the pipeline. Results go to standard output, progress and errors to
 standard error; the exit codes are those of `EXIT_CODES` and fit for cron.
@@ -16,15 +16,19 @@ from bandicoot_core.calendar import day_of, parse_day, refuse_future_day
 from bandicoot_core.errors import (
     BandicootError,
     CheckFailedError,
+    CorruptPartitionError,
     InvalidInputError,
     MissingPartitionError,
     NoChampionError,
     OutdatedPartitionError,
+    PartitionHeldError,
     RejectedModelError,
+    StorageFullError,
     TrainingFailedError,
-    UnreachableError,
+    TransientError,
 )
 from bandicoot_core.settings import Settings, load_list_options, load_model_options, load_settings
+from bandicoot_dagster.cli_dagster import dagster
 from bandicoot_dagster.cli_evaluate import evaluate
 from bandicoot_dagster.cli_model import model
 from bandicoot_dagster.opening import open_installation
@@ -36,11 +40,14 @@ if TYPE_CHECKING:
 EXIT_CODES: dict[type[BandicootError], int] = {
     InvalidInputError: 3,
     CheckFailedError: 4,
-    UnreachableError: 5,
+    TransientError: 5,
     MissingPartitionError: 6,
+    CorruptPartitionError: 6,
     NoChampionError: 6,
     OutdatedPartitionError: 6,
     TrainingFailedError: 7,
+    StorageFullError: 8,
+    PartitionHeldError: 9,
 }
 """0 is success, 1 a fault nobody foresaw, 2 a wrong command line."""
 
@@ -65,6 +72,7 @@ def main() -> None:
 
 main.add_command(model)
 main.add_command(evaluate)
+main.add_command(dagster)
 
 
 @main.command()

@@ -4,7 +4,7 @@ This is the only place that turns settings into connections, for the pipeline, t
 With no database configured it starts, or attaches to, the embedded server.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
@@ -15,17 +15,22 @@ from sqlalchemy.engine import make_url
 
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores import embedded
-from bandicoot_core.stores.connections import connect
+from bandicoot_core.stores.cache import Cache, open_cache
+from bandicoot_core.stores.connections import Limits, whole_transaction
+from bandicoot_core.stores.current_reader import CurrentReader
 from bandicoot_core.stores.engine import open_engine
 from bandicoot_core.stores.lake import Lake
+from bandicoot_core.stores.pool import Pool
 from bandicoot_core.stores.published import migrate
+from bandicoot_core.stores.server_errors import foreseen_errors
 from bandicoot_core.stores.source import Source
+from bandicoot_core.stores.writers import sole_writer
 
 DAGSTER_SCHEMA = "dagster"
 
 
 class Installation:
-    """The stores behind one set of settings. Connections are opened by the methods and closed by their callers."""
+    """The stores behind one set of settings. Everything is opened on demand; `close` gives connections back."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -63,23 +68,77 @@ class Installation:
         url = url.update_query_dict({"options": f"-csearch_path={DAGSTER_SCHEMA}"})
         return url.render_as_string(hide_password=False)
 
+    @property
+    def limits(self) -> Limits:
+        """How long things may take in the published schema."""
+        return Limits(
+            statement_seconds=self.settings.statement_timeout_seconds,
+            bulk_seconds=self.settings.bulk_timeout_seconds,
+            lock_seconds=self.settings.lock_timeout_seconds,
+        )
+
+    @cached_property
+    def _pool(self) -> Pool:
+        return Pool(self.database_url, limits=self.limits, max_size=self.settings.pool_size)
+
     @cached_property
     def lake(self) -> Lake:
         """The lake."""
         return Lake(self.settings.lake_path)
 
+    @cached_property
+    def cache(self) -> Cache | None:
+        """Redis; None when none is configured."""
+        return open_cache(self.settings)
+
+    @cached_property
+    def current(self) -> CurrentReader:
+        """What consumers read about the present: from the cache where it is right, else from the published schema."""
+        return CurrentReader(self.cache, self.published)
+
     def prepare(self) -> None:
-        """Bring the published schema to its newest version and make room for Dagster's storage; cheap when done."""
-        migrate(self.database_url)
+        """Bring the published schema to its newest version and make room for Dagster's storage; cheap when done.
+
+        OutdatedSchemaError when the schema is at another revision and the user may not change that.
+        """
+        migrate(self.database_url, limits=self.limits)
         if self.settings.dagster_storage_url is None:
-            with self.published() as connection:
-                connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(DAGSTER_SCHEMA)))
+            with self.published() as connection, whole_transaction(connection, "making room for Dagster's storage"):
+                # IF NOT EXISTS asks for the right to create schemas even where there is nothing to create.
+                if connection.execute("SELECT to_regnamespace(%s)", (DAGSTER_SCHEMA,)).fetchone() == (None,):
+                    connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(DAGSTER_SCHEMA)))
 
     @contextmanager
     def published(self) -> Iterator[psycopg.Connection]:
-        """A connection to the published schema in autocommit mode, closed on exit."""
-        with connect(self.database_url) as connection:
+        """A connection to the published schema in autocommit mode, for the block; the next block may get it again.
+
+        Raises UnreachableError when the server does not answer, BusyError when `pool_size` are in use for long.
+        """
+        with self._pool.connection() as connection, foreseen_errors(connection, "working on schema bandicoot"):
             yield connection
+
+    def close(self) -> None:
+        """End the connections that are kept open; the next use opens new ones."""
+        if (pool := self.__dict__.pop("_pool", None)) is not None:
+            pool.close()
+
+    @contextmanager
+    def sole_writer(
+        self, asset: str, partitions: Sequence[str], *, holder: str, is_whole_asset: bool = False
+    ) -> Iterator[None]:
+        """Be the only writer of some partitions inside the block; PartitionHeldError when another does not end.
+
+        With `is_whole_asset` nobody else writes any partition of the asset.
+        """
+        with sole_writer(
+            self.database_url,
+            asset,
+            partitions,
+            holder=holder,
+            wait_seconds=self.settings.writer_wait_seconds,
+            is_whole_asset=is_whole_asset,
+        ):
+            yield
 
     @contextmanager
     def engine(self) -> Iterator[Backend]:

@@ -10,5 +10,5 @@ from bandicoot_core.stores.published_tables import PUBLISHED_TABLES, SCHEMA
 def clear_published(connection: psycopg.Connection) -> None:
     """Empty every table of schema `bandicoot` in one transaction; keys start from 1 again."""
     tables = sql.SQL(", ").join(sql.Identifier(SCHEMA, name) for name in PUBLISHED_TABLES)
-    with whole_transaction(connection, "clearing the published schema"):
+    with whole_transaction(connection, "clearing the published schema", is_bulk=True):
         connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(tables))

@@ -1,4 +1,4 @@
-"""The call-list group: the ranked list of a day, its checks, and its publication."""
+"""The call-list group: the ranked list of a day, its checks, its publication, and the cache for its readers."""
 
 import dagster as dg
 
@@ -7,8 +7,10 @@ from bandicoot_core.contracts import CALL_LIST, PUBLISHED_CALL_LIST
 from bandicoot_core.evaluation.charts import eligibility_funnel, list_by_district
 from bandicoot_core.pipeline.call_list import materialize_call_list, materialize_published_call_list
 from bandicoot_core.pipeline.daily_staleness import stale_lists
+from bandicoot_core.pipeline.index_cache import CACHE_CHECKS, materialize_index_cache
 from bandicoot_core.policy.checks import LIST_CHECKS, WARNING_ONLY
 from bandicoot_core.stores.installation import Installation
+from bandicoot_dagster import pools
 from bandicoot_dagster.assets.engagement import caregiver_states
 from bandicoot_dagster.assets.model import model_version
 from bandicoot_dagster.checks import check_specs
@@ -17,6 +19,7 @@ from bandicoot_dagster.describe import described
 from bandicoot_dagster.metadata import check_results, partition_metadata, picture, preview
 from bandicoot_dagster.partitions import day_before, list_days
 from bandicoot_dagster.runtime import Clock, day_of_run
+from bandicoot_dagster.steps import written_alone
 from bandicoot_dagster.versions import data_version
 
 _PREVIEW = [
@@ -48,7 +51,9 @@ _PREVIEW = [
         dg.AssetDep(model_version, partition_mapping=dg.LastPartitionMapping()),
     ],
     check_specs=check_specs("call_list", LIST_CHECKS, warning_only=WARNING_ONLY),
+    pool=pools.CALL_LIST,
 )
+@written_alone(is_retried=True)
 def call_list(
     context: dg.AssetExecutionContext,
     config: CallListConfig,
@@ -85,7 +90,9 @@ def call_list(
     ),
     partitions_def=list_days,
     deps=[call_list],
+    pool=pools.CALL_LIST,
 )
+@written_alone(is_retried=True)
 def published_call_list(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], clock: dg.ResourceParam[Clock]
 ) -> dg.MaterializeResult:
@@ -99,4 +106,27 @@ def published_call_list(
             "dagster/uri": "bandicoot.current_call_list",
         },
         data_version=data_version(stores.lake.require("call_list", call_date.isoformat())),
+    )
+
+
+@dg.asset(
+    **described(
+        None,
+        group="call_list",
+        kinds=("redis",),
+        description=(
+            "What applications ask for again and again, in Redis: the Whittle indices of the model that made the "
+            "newest list, and every caregiver's state. Without Redis, or when it fails, they read PostgreSQL; the list "
+            "is published before and never waits for it."
+        ),
+    ),
+    partitions_def=list_days,
+    deps=[published_call_list],
+    check_specs=check_specs("index_cache", CACHE_CHECKS, warning_only=CACHE_CHECKS),
+)
+def index_cache(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
+    """Fill Redis."""
+    cached = materialize_index_cache(stores, day_of_run(context))
+    return dg.MaterializeResult(
+        metadata=dict(cached.facts), check_results=check_results([cached.outcome], "index_cache")
     )

@@ -14,10 +14,12 @@ from bandicoot_core.pipeline.extraction import extract_caregivers
 from bandicoot_core.pipeline.rereading import DaysRead, read_calls, read_sms_events, read_vaccinations
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.manifest import SET_ASIDE_TABLE, Manifest
+from bandicoot_dagster import pools
 from bandicoot_dagster.describe import OWNERS, described
 from bandicoot_dagster.metadata import partition_metadata, preview
 from bandicoot_dagster.partitions import daily
 from bandicoot_dagster.runtime import Clock, days_of_run
+from bandicoot_dagster.steps import written_alone
 from bandicoot_dagster.versions import data_version, report_earlier
 
 PROGRAMME = "suvita_production"
@@ -59,7 +61,9 @@ call_outcomes = dg.AssetSpec(
     partitions_def=daily,
     backfill_policy=ONE_RUN_FOR_MANY_DAYS,
     deps=[dg.AssetKey([PROGRAMME, "caregivers"])],
+    pool=pools.SOURCE,
 )
+@written_alone(is_retried=True)
 def caregivers(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], clock: dg.ResourceParam[Clock]
 ) -> dg.MaterializeResult:
@@ -90,7 +94,9 @@ def caregivers(
     partitions_def=daily,
     backfill_policy=ONE_RUN_FOR_MANY_DAYS,
     deps=[dg.AssetKey([PROGRAMME, "sms_logs"]), caregivers],
+    pool=pools.SOURCE,
 )
+@written_alone(is_retried=True, writes_earlier=True)
 def sms_events(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """Message events of each day."""
     return _result(context, stores, read_sms_events(stores, days_of_run(context)))
@@ -106,7 +112,9 @@ def sms_events(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Insta
     partitions_def=daily,
     backfill_policy=ONE_RUN_FOR_MANY_DAYS,
     deps=[dg.AssetKey([PROGRAMME, "vaccinations"]), caregivers],
+    pool=pools.SOURCE,
 )
+@written_alone(is_retried=True, writes_earlier=True)
 def vaccinations(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """Doses of each day."""
     return _result(context, stores, read_vaccinations(stores, days_of_run(context)))
@@ -125,7 +133,9 @@ def vaccinations(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Ins
     partitions_def=daily,
     backfill_policy=ONE_RUN_FOR_MANY_DAYS,
     deps=[call_outcomes, caregivers],
+    pool=pools.SOURCE,
 )
+@written_alone(is_retried=True, writes_earlier=True)
 def calls(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """Attempted calls of each day."""
     return _result(context, stores, read_calls(stores, days_of_run(context)))
