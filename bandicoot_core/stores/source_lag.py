@@ -24,7 +24,7 @@ from bandicoot_core.calendar import PROGRAMME_TIME_ZONE
 from bandicoot_core.errors import LaggingSourceError
 from bandicoot_core.stores.source_tables import SMS_LOGS_TABLE
 
-_LOOKS = 5
+_LOOKS = 3
 """How often one looks, a second apart, whether more arrives."""
 
 # Without pg_read_all_stats the server hides all of a receiver but that it runs; with it, the end of the primary's log
