@@ -36,12 +36,14 @@ def stale(installation: SmallInstallation) -> dict[date, str]:
     return stale_states(installation.stores.lake, YESTERDAY, installation.stores.settings)
 
 
-def test_a_late_open_renews_the_states_of_its_day_and_of_those_after_it(states_only: SmallInstallation) -> None:
-    states_only.programme.message("M-late", "CG-1", sent_at="2026-11-15 09:00", opened_at="2026-11-16 09:00")
+def test_late_rows_renew_the_states_of_their_day_and_of_those_after_it(states_only: SmallInstallation) -> None:
+    states_only.programme.message("M-late", "CG-1", sent_at="2026-11-16 09:00", opened_at="2026-11-16 10:00")
     assert states_only.close(CALL_DATE) == ["2026-11-16", "2026-11-17", "2026-11-18"]
     state = {day: states_only.states(date(2026, 11, day))["CG-1"]["state"] for day in range(15, 20)}
     assert state == {15: "U", 16: "R", 17: "R", 18: "R", 19: "R"}
+    before = content(states_only.stores.lake)
     assert states_only.close(CALL_DATE) == []
+    assert content(states_only.stores.lake) == before
 
 
 def test_an_outcome_recorded_days_later_counts_as_the_last_call_from_its_day_on(states_only: SmallInstallation) -> None:
@@ -53,37 +55,18 @@ def test_an_outcome_recorded_days_later_counts_as_the_last_call_from_its_day_on(
     assert [called.day for called in last_call] == [14, 14, 16, 16, 16, 16]
 
 
-def test_reading_again_what_has_not_changed_leaves_everything_as_it_was(states_only: SmallInstallation) -> None:
-    before = content(states_only.stores.lake)
-    assert states_only.close(YESTERDAY) == []
-    assert content(states_only.stores.lake) == before
-
-
-def test_why_states_are_stale_names_what_has_changed(states_only: SmallInstallation) -> None:
-    states_only.programme.call("C-1", "CG-2", "2026-11-17 10:00")
-    states_only.read(YESTERDAY)
-    assert stale(states_only) == {
-        date(2026, 11, 17): "calls have changed since",
-        YESTERDAY: "calls have changed since",
-    }
-    states_only.programme.message("M-1", "CG-1", sent_at="2026-11-18 09:00")
-    states_only.read(YESTERDAY)
-    assert stale(states_only)[YESTERDAY] == "sms_events have changed since"
-
-
-def test_a_changed_setting_does_not_make_the_past_wrong(states_only: SmallInstallation) -> None:
+def test_what_is_stale_and_why(states_only: SmallInstallation) -> None:
     states_only.settings |= {"warm_up_weeks": 1, "lookback_days": 60}
-    assert stale(states_only) == {}
-
-
-def test_days_whose_registry_is_gone_and_days_beyond_the_lookback_are_left(states_only: SmallInstallation) -> None:
+    assert stale(states_only) == {}, "a changed setting does not make the past wrong"
     states_only.programme.call("C-1", "CG-2", "2026-11-14 10:00")
-    states_only.read(YESTERDAY)
+    states_only.programme.message("M-1", "CG-1", sent_at="2026-11-17 09:00")
+    states_only.read_events(YESTERDAY)
+    assert list(stale(states_only).values()) == ["calls have changed since"] * 3 + ["sms_events have changed since"] * 2
     states_only.stores.lake.remove("caregivers", "2026-11-16")
-    assert [day.day for day in stale(states_only)] == [14, 15, 17, 18]
+    assert [day.day for day in stale(states_only)] == [14, 15, 17, 18], "without her registry a day can't be renewed"
     states_only.settings["lookback_days"] = 7
-    week_later = stale_states(states_only.stores.lake, date(2026, 11, 21), states_only.stores.settings)
-    assert [day.day for day in week_later] == [15, 17, 18]
+    days_later = stale_states(states_only.stores.lake, date(2026, 11, 21), states_only.stores.settings)
+    assert [day.day for day in days_later] == [15, 17, 18], "nothing reads states from before the lookback"
 
 
 def test_late_rows_reach_the_next_list_and_the_next_model_and_never_a_list_that_went_out(
