@@ -17,13 +17,17 @@ YESTERDAY = CALL_DATE - timedelta(days=1)
 EARLIER = CALL_DATE - timedelta(days=3)
 
 
-def stale_partitions(programme: Programme, asset: str, days: Sequence[date]) -> set[date]:
-    """What Dagster marks as stale of some partitions."""
+def stale_partitions(programme: Programme, asset: str, days: Sequence[date]) -> dict[date, list[str]]:
+    """What Dagster marks as stale of some partitions, and why."""
     graph = build_definitions(programme.installation.settings, programme.clock).resolve_asset_graph()
     with open_instance(programme.installation) as instance:
         resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
         key = dg.AssetKey(asset)
-        return {day for day in days if resolver.get_status(key, day.isoformat()) == StaleStatus.STALE}
+        return {
+            day: [f"{cause.reason}: {cause.dependency}" for cause in resolver.get_stale_causes(key, day.isoformat())]
+            for day in days
+            if resolver.get_status(key, day.isoformat()) == StaleStatus.STALE
+        }
 
 
 def add_late_open(programme: Programme, opened_at: datetime) -> str:
@@ -87,8 +91,8 @@ def test_dagster_marks_the_list_that_went_out_and_nothing_that_was_renewed(
     programme: Programme, late_night: dg.ExecuteInProcessResult
 ) -> None:
     days = [CALL_DATE - timedelta(days=n) for n in range(1, 4)]
-    assert stale_partitions(programme, "caregiver_states", days) == set()
-    assert stale_partitions(programme, "call_list", [CALL_DATE]) == {CALL_DATE}
+    assert stale_partitions(programme, "caregiver_states", days) == {}
+    assert list(stale_partitions(programme, "call_list", [CALL_DATE])) == [CALL_DATE]
 
 
 def test_the_same_night_again_changes_nothing(programme: Programme, late_night: dg.ExecuteInProcessResult) -> None:
