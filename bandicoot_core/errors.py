@@ -65,6 +65,10 @@ class UnreachableError(TransientError):
     """A server does not answer; the same run may succeed later."""
 
 
+class LaggingSourceError(UnreachableError):
+    """The source is a replica that lacks the end of the day to be read; the same run succeeds when it has caught up."""
+
+
 class RefusedWriteError(BandicootError):
     """A server answers, but refuses what is to be written: it is full, or the user may not write."""
 

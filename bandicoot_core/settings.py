@@ -76,6 +76,12 @@ class Settings(BaseSettings):
     max_invalid_share: float = Field(
         0.01, ge=0, le=1, description="Largest share of a partition's source rows that may be set aside"
     )
+    reread_days: int = Field(
+        3, ge=0, le=60, description="Days before a closed day that are read again, for rows that came late"
+    )
+    max_source_lag_minutes: int = Field(
+        0, ge=0, le=1440, description="Minutes at the end of a day that a source that is a replica may still lack"
+    )
     redis_url: SecretStr | None = Field(
         None, description="Redis that answers for PostgreSQL (redis://, rediss://, unix://); empty means none"
     )

@@ -25,7 +25,7 @@ from bandicoot_core.contracts import TableContract, conform
 from bandicoot_core.errors import CorruptPartitionError, MissingPartitionError, OutdatedPartitionError
 from bandicoot_core.stores.atomic_folder import commit_folder, is_local
 from bandicoot_core.stores.disk_room import room_expected
-from bandicoot_core.stores.manifest import MANIFEST_NAME, FileEntry, Manifest
+from bandicoot_core.stores.manifest import MANIFEST_NAME, FileEntry, Manifest, combined_digest
 
 _ROW_GROUP_ROWS = 65_536
 _PARQUET_MAGIC = b"PAR1"
@@ -176,8 +176,7 @@ class Lake:
 
     def digest(self, asset: str, partitions: Sequence[str]) -> str:
         """One digest for a set of existing partitions; MissingPartitionError when one is absent."""
-        parts = [f"{key}={self.require(asset, key).digest}" for key in sorted(partitions)]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return combined_digest([self.require(asset, key) for key in partitions])
 
     def _entry(self, manifest: Manifest, name: str) -> FileEntry:
         try:
@@ -246,8 +245,7 @@ class LakeReader:
         return None
 
     def _scan(self, contract: TableContract, asset: str, table: str, manifests: Sequence[Manifest]) -> ibis.Table:
-        parts = [f"{manifest.partition}={manifest.digest}" for manifest in manifests]
-        self.inputs[asset] = hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
+        self.inputs[asset] = combined_digest(manifests)
         self._manifests.extend((manifest, table) for manifest in manifests)
         paths = []
         for manifest in manifests:

@@ -5,7 +5,7 @@ Plain data with a stable JSON form; reading and writing files belongs to the lak
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -53,3 +53,9 @@ class Manifest:
         """The manifest a text was made from; ValueError, KeyError or TypeError when it is not one."""
         data = json.loads(text)
         return cls(**{**data, "entries": {name: FileEntry(**entry) for name, entry in data["entries"].items()}})
+
+
+def combined_digest(manifests: Iterable[Manifest]) -> str:
+    """One digest for some partitions of an asset: what `inputs` record of what was read together."""
+    parts = sorted(f"{manifest.partition}={manifest.digest}" for manifest in manifests)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
