@@ -53,5 +53,13 @@ class TrainingFailedError(BandicootError):
     """A training ended without a candidate; lists go on being made with the champion."""
 
 
+class ConflictingWriteError(BandicootError):
+    """Another writer replaced the same thing meanwhile; what it wrote stands, and this run may be repeated."""
+
+
+class NoSpaceError(BandicootError):
+    """A disk is full; nothing was replaced, and the same run succeeds when there is room."""
+
+
 class UnreachableError(BandicootError):
     """A server does not answer; the same run may succeed later."""

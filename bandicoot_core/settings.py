@@ -36,7 +36,12 @@ class Settings(BaseSettings):
     source_schema: str = Field(
         "suvita_production", pattern=r"^[a-z_][a-z0-9_]*$", description="Schema of the programme's tables"
     )
-    lake_root: str | None = Field(None, description="Root of the lake; empty means `<home>/lake`")
+    lake_root: str | None = Field(
+        None, description="Root of the lake: a folder, or `gs://bucket/folder`; empty means `<home>/lake`"
+    )
+    lake_timeout_seconds: float = Field(
+        120, gt=0, le=3600, description="Seconds a request to the lake's object store may take"
+    )
     memory_limit: str = Field(
         "4GB",
         pattern=r"^\d+(\.\d+)?\s?(MB|GB|TB)$",

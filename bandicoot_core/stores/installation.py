@@ -66,7 +66,7 @@ class Installation:
     @cached_property
     def lake(self) -> Lake:
         """The lake."""
-        return Lake(self.settings.lake_path)
+        return Lake(self.settings.lake_path, timeout_seconds=self.settings.lake_timeout_seconds)
 
     def prepare(self) -> None:
         """Bring the published schema to its newest version and make room for Dagster's storage; cheap when done."""
