@@ -32,7 +32,7 @@ from bandicoot_core.stores.object_store import is_local, open_root, reaching
 from bandicoot_core.stores.parquet_files import name_by_content, write_table
 from bandicoot_core.stores.removal import rewrite_without
 from bandicoot_core.stores.scratch import scratch_folder, temporary_place
-from bandicoot_core.stores.verification import checked_path, entry_of, verify_digest
+from bandicoot_core.stores.verification import checked_path, entry_of, sound_bytes, verify_digest
 
 _STAGING = ".staging"
 _N_REQUESTS_AT_ONCE = 16
@@ -122,22 +122,14 @@ class Lake:
 
     def read(self, contract: TableContract, asset: str, partition: str, table: str = "data") -> pa.Table:
         """A whole table of a partition in memory, for small tables; verified against its digest."""
-        manifest = self.require(asset, partition)
-        entry = entry_of(manifest, table)
-        with reaching(self.root):
-            verify_digest(self._folder_of(manifest), manifest, entry)
-            with (self.folder(asset, partition) / entry.name).open("rb") as stream:
-                found = pq.read_table(stream)
+        manifest, content = self._sound_bytes(asset, partition, table)
+        found = pq.read_table(pa.BufferReader(content))
         require_columns(manifest, contract, found.column_names)
         return found.select(contract.column_names).cast(contract.arrow_schema())
 
     def read_bytes(self, asset: str, partition: str, name: str) -> bytes:
         """A stored file that is not a table (for example a fitted mapper), verified against its digest."""
-        manifest = self.require(asset, partition)
-        entry = entry_of(manifest, name)
-        with reaching(self.root):
-            verify_digest(self._folder_of(manifest), manifest, entry)
-            return bytes((self.folder(asset, partition) / entry.name).read_bytes())
+        return self._sound_bytes(asset, partition, name)[1]
 
     def verify(self, asset: str, partition: str) -> list[CorruptPartitionError]:
         """What is wrong with a partition, every byte read; empty when it is sound or does not exist."""
@@ -258,6 +250,19 @@ class Lake:
         existing = next(parent for parent in (place, *place.parents) if parent.exists())
         with explaining_full_disk(what, existing), reaching(self.root), scratch_folder(place, "write") as folder:
             yield folder
+
+    def _sound_bytes(self, asset: str, partition: str, name: str) -> tuple[Manifest, bytes]:
+        """A file and the manifest that names it; begun again when the partition is replaced twice meanwhile."""
+        manifest = self.require(asset, partition)
+        while True:
+            try:
+                with reaching(self.root):
+                    return manifest, sound_bytes(self._folder_of(manifest), manifest, entry_of(manifest, name))
+            except CorruptPartitionError:
+                current = self.require(asset, partition)
+                if current == manifest:
+                    raise
+                manifest = current
 
     def _as_rewritten(self, manifest: Manifest) -> Manifest:
         """The same bytes that a removal left keep the digest from before it."""

@@ -43,6 +43,18 @@ def checked_path(folder: UPath, manifest: Manifest, entry: FileEntry) -> UPath:
     return path
 
 
+def sound_bytes(folder: UPath, manifest: Manifest, entry: FileEntry) -> bytes:
+    """The content of a small file, read once and checked against its digest."""
+    try:
+        content = bytes((folder / entry.name).read_bytes())
+    except FileNotFoundError:
+        raise _corrupt(manifest, entry, "is gone") from None
+    if len(content) != entry.n_bytes:
+        raise _corrupt(manifest, entry, f"has {len(content)} bytes where {entry.n_bytes} were written")
+    require_digest(manifest, entry, hashlib.sha256(content).hexdigest())
+    return content
+
+
 def verify_digest(folder: UPath, manifest: Manifest, entry: FileEntry) -> None:
     """CorruptPartitionError when a file does not have the content that was written; reads it whole."""
     path = checked_path(folder, manifest, entry)
