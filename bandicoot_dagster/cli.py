@@ -255,7 +255,7 @@ def _print_list_again(
     if made.is_identical is False:
         raise CheckFailedError(
             f"the list of {call_date} made again with model {made.model_version} differs from the one that was made "
-            "then; the software has changed since"
+            "then; the software has changed since, or a caregiver was forgotten"
         )
     same = "the list that was made then, value by value" if made.is_identical else "not the list that was made then"
     _say(f"made again with model {made.model_version}: {same}")
