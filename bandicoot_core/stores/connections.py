@@ -23,6 +23,7 @@ class Lock(IntEnum):
     STATES = 1_650_552_423
     KEYS = 1_650_552_424
     MODELS = 1_650_552_425
+    FORGETTING = 1_650_552_428
 
 
 def connect(url: str, *, timeout_seconds: float = 10) -> psycopg.Connection:

@@ -8,15 +8,16 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from bandicoot_core.contracts import CALLS, CAREGIVERS, SET_ASIDE, SMS_EVENTS, VACCINATIONS
+from bandicoot_core.contracts import CALLS, CAREGIVERS, SMS_EVENTS, VACCINATIONS
 from bandicoot_core.pipeline.extraction import (
     extract_calls,
     extract_caregivers,
     extract_sms_events,
     extract_vaccinations,
 )
+from bandicoot_core.pipeline.intake_partitions import reasons_set_aside
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.manifest import SET_ASIDE_TABLE, Manifest
+from bandicoot_core.stores.manifest import Manifest
 from bandicoot_dagster.describe import OWNERS, described
 from bandicoot_dagster.metadata import partition_metadata, preview
 from bandicoot_dagster.partitions import daily
@@ -146,11 +147,11 @@ def calls(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installati
 def _result(
     context: dg.AssetExecutionContext, stores: Installation, manifests: Sequence[Manifest]
 ) -> dg.MaterializeResult:
-    """Metadata for each partition of the run, with the first rows set aside where there are any."""
+    """Metadata for each partition of the run, with why rows were set aside where any were."""
     for manifest in manifests:
         metadata = partition_metadata(manifest)
-        if manifest.entries.get(SET_ASIDE_TABLE) and manifest.n_rows(SET_ASIDE_TABLE):
-            rows = stores.lake.read(SET_ASIDE, manifest.asset, manifest.partition, SET_ASIDE_TABLE)
-            metadata["rows_set_aside"] = preview(rows)
+        reasons = reasons_set_aside(stores.lake, manifest)
+        if reasons is not None:
+            metadata["why_set_aside"] = preview(reasons, n_rows=reasons.num_rows)
         context.add_asset_metadata(metadata, partition_key=manifest.partition)
     return dg.MaterializeResult()
