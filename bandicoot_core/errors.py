@@ -55,3 +55,19 @@ class TrainingFailedError(BandicootError):
 
 class UnreachableError(BandicootError):
     """A server does not answer; the same run may succeed later."""
+
+
+class PermissionDeniedError(InvalidInputError):
+    """A database role lacks a right it needs; repeating the run changes nothing until somebody grants it."""
+
+
+class BusyError(BandicootError):
+    """Somebody else is at work on the same thing; the same run may succeed as soon as they have ended."""
+
+
+class PartitionHeldError(BandicootError):
+    """Another run is writing the same partition and did not end within the time to wait; nothing was written."""
+
+
+class StorageFullError(BandicootError):
+    """A disk, or another bounded resource of a server, is used up; make room, then run again."""

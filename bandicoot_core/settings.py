@@ -65,6 +65,9 @@ class Settings(BaseSettings):
         84, ge=7, le=366, description="Days looked back for the last open and the last call of a caregiver"
     )
     warm_up_weeks: int = Field(6, ge=0, le=52, description="Weeks after enrolment before a caregiver may be called")
+    writer_wait_seconds: float = Field(
+        120, ge=0, le=86_400, description="Seconds a run waits for another one that writes the same partition"
+    )
     demo_caregivers: int = Field(20_000, ge=1, description="Caregivers of the demo programme on a first run")
     demo_seed: int = Field(7, ge=0, description="Seed of the demo programme")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from bandicoot_core.stores.installation import Installation
+from bandicoot_dagster.storage_errors import storage_errors
 
 STORAGE_VARIABLE = "BANDICOOT_DAGSTER_STORAGE"
 
@@ -58,6 +59,10 @@ def prepare_environment(installation: Installation) -> Path:
 
 
 def open_instance(installation: Installation) -> dg.DagsterInstance:
-    """The Dagster instance of an installation; the caller closes it (it is a context manager)."""
+    """The Dagster instance of an installation; the caller closes it (it is a context manager).
+
+    UnreachableError when its storage does not answer.
+    """
     prepare_environment(installation)
-    return dg.DagsterInstance.get()
+    with storage_errors("opening Dagster's instance"):
+        return dg.DagsterInstance.get()

@@ -8,6 +8,7 @@ import dagster as dg
 from bandicoot_core import errors
 from bandicoot_core.errors import BandicootError, CheckFailedError
 from bandicoot_dagster.plan import Step
+from bandicoot_dagster.storage_errors import storage_errors
 
 _RANGE_START = "dagster/asset_partition_range_start"
 _RANGE_END = "dagster/asset_partition_range_end"
@@ -23,24 +24,19 @@ def execute_step(
 ) -> dg.ExecuteInProcessResult:
     """Run one step to its end in this process: all assets of its job, or only one of them.
 
-    Raises the BandicootError that stopped it, CheckFailedError with every blocking check that refused it, or
-    RuntimeError for a failure that nobody foresaw.
+    Raises the BandicootError that stopped it, CheckFailedError with every blocking check that refused it,
+    UnreachableError when Dagster's own storage went away, or RuntimeError for a failure that nobody foresaw.
     """
     job = definitions.resolve_job_def(step.job)
     config = {"loggers": {"progress": {}}, **(run_config or {})}
     selection = [dg.AssetKey(only_asset)] if only_asset else None
     if step.first_partition == step.last_partition:
-        result = job.execute_in_process(
-            run_config=config,
-            instance=instance,
-            raise_on_error=False,
-            partition_key=step.first_partition,
-            asset_selection=selection,
-        )
+        where: dict[str, Any] = {"partition_key": step.first_partition}
     else:
-        tags = {_RANGE_START: step.first_partition, _RANGE_END: step.last_partition}
+        where = {"tags": {_RANGE_START: step.first_partition, _RANGE_END: step.last_partition}}
+    with storage_errors(f"{step.job} for {step.last_partition}"):
         result = job.execute_in_process(
-            run_config=config, instance=instance, raise_on_error=False, tags=tags, asset_selection=selection
+            run_config=config, instance=instance, raise_on_error=False, asset_selection=selection, **where
         )
     if not result.success:
         raise _why_it_failed(result, step)

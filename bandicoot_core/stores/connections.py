@@ -24,6 +24,8 @@ class Lock(IntEnum):
     KEYS = 1_650_552_424
     MODELS = 1_650_552_425
     FORGETTING = 1_650_552_428
+    ASSET_WRITERS = 1_650_552_431
+    PARTITION_WRITER = 1_650_552_432
 
 
 def connect(url: str, *, timeout_seconds: float = 10) -> psycopg.Connection:

@@ -4,7 +4,7 @@ This is the only place that turns settings into connections, for the pipeline, t
 With no database configured it starts, or attaches to, the embedded server.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
@@ -19,7 +19,9 @@ from bandicoot_core.stores.connections import connect
 from bandicoot_core.stores.engine import open_engine
 from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.published import migrate
+from bandicoot_core.stores.server_errors import foreseen_errors
 from bandicoot_core.stores.source import Source
+from bandicoot_core.stores.writers import sole_writer
 
 DAGSTER_SCHEMA = "dagster"
 
@@ -77,9 +79,20 @@ class Installation:
 
     @contextmanager
     def published(self) -> Iterator[psycopg.Connection]:
-        """A connection to the published schema in autocommit mode, closed on exit."""
-        with connect(self.database_url) as connection:
+        """A connection to the published schema in autocommit mode, closed on exit.
+
+        What the server refuses inside the block is raised as server_errors.foreseen_errors names it.
+        """
+        with connect(self.database_url) as connection, foreseen_errors(connection, "bandicoot's database"):
             yield connection
+
+    @contextmanager
+    def sole_writer(self, asset: str, partitions: Sequence[str], *, holder: str) -> Iterator[None]:
+        """Be the only writer of some partitions inside the block; PartitionHeldError when another does not end."""
+        with sole_writer(
+            self.database_url, asset, partitions, holder=holder, wait_seconds=self.settings.writer_wait_seconds
+        ):
+            yield
 
     @contextmanager
     def engine(self) -> Iterator[Backend]:

@@ -6,6 +6,7 @@ from bandicoot_core.contracts import MODEL_BACKTEST
 from bandicoot_core.evaluation.drift import DRIFT_CHECKS
 from bandicoot_core.pipeline.evaluation_backtest import materialize_model_backtest, read_model_backtest
 from bandicoot_core.stores.installation import Installation
+from bandicoot_dagster import pools
 from bandicoot_dagster.assets.engagement import engagement_history
 from bandicoot_dagster.assets.source import caregivers
 from bandicoot_dagster.checks import check_specs
@@ -14,6 +15,7 @@ from bandicoot_dagster.describe import described
 from bandicoot_dagster.metadata import check_results, partition_metadata, report_metadata
 from bandicoot_dagster.partitions import training_window, weekly
 from bandicoot_dagster.runtime import day_of_run
+from bandicoot_dagster.steps import written_alone
 
 _registry = dg.AssetDep(caregivers, partition_mapping=training_window(1))
 
@@ -32,7 +34,9 @@ _registry = dg.AssetDep(caregivers, partition_mapping=training_window(1))
     partitions_def=weekly,
     deps=[_registry, engagement_history],
     check_specs=check_specs("model_backtest", DRIFT_CHECKS, warning_only=DRIFT_CHECKS),
+    pool=pools.EVALUATION,
 )
+@written_alone()
 def model_backtest(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], training: Training
 ) -> dg.MaterializeResult:

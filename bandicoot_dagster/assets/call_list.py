@@ -8,6 +8,7 @@ from bandicoot_core.evaluation.charts import eligibility_funnel, list_by_distric
 from bandicoot_core.pipeline.call_list import materialize_call_list, materialize_published_call_list
 from bandicoot_core.policy.checks import LIST_CHECKS, WARNING_ONLY
 from bandicoot_core.stores.installation import Installation
+from bandicoot_dagster import pools
 from bandicoot_dagster.assets.engagement import caregiver_states
 from bandicoot_dagster.assets.model import model_version
 from bandicoot_dagster.checks import check_specs
@@ -16,6 +17,7 @@ from bandicoot_dagster.describe import described
 from bandicoot_dagster.metadata import check_results, partition_metadata, picture, preview
 from bandicoot_dagster.partitions import day_before, list_days
 from bandicoot_dagster.runtime import Clock, day_of_run
+from bandicoot_dagster.steps import written_alone
 
 _PREVIEW = [
     "rank",
@@ -46,7 +48,9 @@ _PREVIEW = [
         dg.AssetDep(model_version, partition_mapping=dg.LastPartitionMapping()),
     ],
     check_specs=check_specs("call_list", LIST_CHECKS, warning_only=WARNING_ONLY),
+    pool=pools.CALL_LIST,
 )
+@written_alone(is_retried=True)
 def call_list(
     context: dg.AssetExecutionContext,
     config: CallListConfig,
@@ -80,7 +84,9 @@ def call_list(
     ),
     partitions_def=list_days,
     deps=[call_list],
+    pool=pools.CALL_LIST,
 )
+@written_alone(is_retried=True)
 def published_call_list(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], clock: dg.ResourceParam[Clock]
 ) -> dg.MaterializeResult:

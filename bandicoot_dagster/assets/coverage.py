@@ -9,6 +9,7 @@ from bandicoot_core.pipeline.evaluation_coverage import (
     read_coverage_report,
 )
 from bandicoot_core.stores.installation import Installation
+from bandicoot_dagster import pools
 from bandicoot_dagster.assets.engagement import caregiver_states
 from bandicoot_dagster.assets.model import model_version
 from bandicoot_dagster.assets.source import calls
@@ -16,6 +17,7 @@ from bandicoot_dagster.describe import described
 from bandicoot_dagster.metadata import partition_metadata, report_metadata
 from bandicoot_dagster.partitions import training_window, weekly
 from bandicoot_dagster.runtime import day_of_run
+from bandicoot_dagster.steps import written_alone
 
 
 @dg.asset(
@@ -34,7 +36,9 @@ from bandicoot_dagster.runtime import day_of_run
         dg.AssetDep(calls, partition_mapping=training_window(COVERAGE_WEEKS)),
         model_version,
     ],
+    pool=pools.EVALUATION,
 )
+@written_alone()
 def coverage_report(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """Coverage by district, parity and age band."""
     week = day_of_run(context)

@@ -13,12 +13,14 @@ from bandicoot_core.pipeline.engagement import (
 )
 from bandicoot_core.settings import load_model_options, load_settings
 from bandicoot_core.stores.installation import Installation
+from bandicoot_dagster import pools
 from bandicoot_dagster.assets.source import ONE_RUN_FOR_MANY_DAYS, calls, caregivers, sms_events
 from bandicoot_dagster.config import Training
 from bandicoot_dagster.describe import described
 from bandicoot_dagster.metadata import partition_metadata, picture
 from bandicoot_dagster.partitions import daily, last_days, training_window, weekly
 from bandicoot_dagster.runtime import day_of_run, days_of_run
+from bandicoot_dagster.steps import written_alone
 
 _lookback = last_days(load_settings().lookback_days)
 _window = training_window(load_model_options().training_weeks)
@@ -41,7 +43,9 @@ _window = training_window(load_model_options().training_weeks)
         dg.AssetDep(sms_events, partition_mapping=_lookback),
         dg.AssetDep(calls, partition_mapping=_lookback),
     ],
+    pool=pools.STATES,
 )
+@written_alone(is_retried=True)
 def caregiver_states(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """States of each day."""
     days = days_of_run(context)
@@ -71,7 +75,9 @@ def caregiver_states(context: dg.AssetExecutionContext, stores: dg.ResourceParam
         dg.AssetDep(sms_events, partition_mapping=_window),
         dg.AssetDep(calls, partition_mapping=_window),
     ],
+    pool=pools.TRAINING,
 )
+@written_alone()
 def engagement_history(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], training: Training
 ) -> dg.MaterializeResult:
@@ -96,7 +102,9 @@ def engagement_history(
     ),
     partitions_def=weekly,
     deps=[engagement_history],
+    pool=pools.TRAINING,
 )
+@written_alone()
 def passive_counts(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """Distinct tuples of passive transitions."""
     return dg.MaterializeResult(metadata=partition_metadata(materialize_passive_counts(stores, day_of_run(context))))

@@ -6,12 +6,14 @@ from bandicoot_core.contracts import ESTIMATION
 from bandicoot_core.pipeline.evaluation_estimation import materialize_estimation_report, read_estimation_report
 from bandicoot_core.settings import load_evaluation_options
 from bandicoot_core.stores.installation import Installation
+from bandicoot_dagster import pools
 from bandicoot_dagster.assets.engagement import engagement_history
 from bandicoot_dagster.config import Training
 from bandicoot_dagster.describe import described
 from bandicoot_dagster.metadata import partition_metadata, report_metadata
 from bandicoot_dagster.partitions import weekly
 from bandicoot_dagster.runtime import day_of_run
+from bandicoot_dagster.steps import written_alone
 
 
 @dg.asset(
@@ -26,7 +28,9 @@ from bandicoot_dagster.runtime import day_of_run
     ),
     partitions_def=weekly,
     deps=[engagement_history],
+    pool=pools.EVALUATION,
 )
+@written_alone()
 def estimation_report(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], training: Training
 ) -> dg.MaterializeResult:

@@ -6,6 +6,7 @@ from bandicoot_core.contracts import EXPERIMENT_EFFECTS
 from bandicoot_core.pipeline.evaluation_experiment import materialize_experiment_report, read_experiment_report
 from bandicoot_core.settings import load_model_options
 from bandicoot_core.stores.installation import Installation
+from bandicoot_dagster import pools
 from bandicoot_dagster.assets.call_list import call_list
 from bandicoot_dagster.assets.engagement import caregiver_states, engagement_history
 from bandicoot_dagster.assets.source import calls, caregivers, vaccinations
@@ -14,6 +15,7 @@ from bandicoot_dagster.describe import described
 from bandicoot_dagster.metadata import partition_metadata, report_metadata
 from bandicoot_dagster.partitions import training_window, weekly
 from bandicoot_dagster.runtime import day_of_run
+from bandicoot_dagster.steps import written_alone
 
 _window = training_window(load_model_options().training_weeks)
 
@@ -38,7 +40,9 @@ _window = training_window(load_model_options().training_weeks)
         dg.AssetDep(caregiver_states, partition_mapping=_window),
         dg.AssetDep(call_list, partition_mapping=_window),
     ],
+    pool=pools.EVALUATION,
 )
+@written_alone()
 def experiment_report(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], training: Training
 ) -> dg.MaterializeResult:

@@ -18,6 +18,7 @@ from bandicoot_core.pipeline.training import (
     materialize_whittle_indices,
 )
 from bandicoot_core.stores.installation import Installation
+from bandicoot_dagster import pools
 from bandicoot_dagster.assets.engagement import engagement_history, passive_counts
 from bandicoot_dagster.assets.source import caregivers
 from bandicoot_dagster.checks import check_specs
@@ -26,6 +27,7 @@ from bandicoot_dagster.describe import described
 from bandicoot_dagster.metadata import check_results, partition_metadata, picture, preview
 from bandicoot_dagster.partitions import training_window, weekly
 from bandicoot_dagster.runtime import Clock, day_of_run
+from bandicoot_dagster.steps import written_alone
 
 _registry = dg.AssetDep(caregivers, partition_mapping=training_window(1))
 
@@ -42,7 +44,9 @@ _registry = dg.AssetDep(caregivers, partition_mapping=training_window(1))
     ),
     partitions_def=weekly,
     deps=[passive_counts],
+    pool=pools.TRAINING,
 )
+@written_alone()
 def clusters(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], training: Training
 ) -> dg.MaterializeResult:
@@ -70,7 +74,9 @@ def clusters(
     ),
     partitions_def=weekly,
     deps=[_registry, engagement_history, clusters],
+    pool=pools.TRAINING,
 )
+@written_alone()
 def features_only_mapper(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], training: Training
 ) -> dg.MaterializeResult:
@@ -88,7 +94,9 @@ def features_only_mapper(
     ),
     partitions_def=weekly,
     deps=[_registry, engagement_history, clusters, features_only_mapper],
+    pool=pools.TRAINING,
 )
+@written_alone()
 def cluster_assignments(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], training: Training
 ) -> dg.MaterializeResult:
@@ -109,7 +117,9 @@ def cluster_assignments(
     ),
     partitions_def=weekly,
     deps=[engagement_history, clusters, cluster_assignments],
+    pool=pools.TRAINING,
 )
+@written_alone()
 def transition_models(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], training: Training
 ) -> dg.MaterializeResult:
@@ -133,7 +143,9 @@ def transition_models(
     ),
     partitions_def=weekly,
     deps=[transition_models, cluster_assignments],
+    pool=pools.TRAINING,
 )
+@written_alone()
 def whittle_indices(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], training: Training
 ) -> dg.MaterializeResult:
@@ -162,7 +174,9 @@ def whittle_indices(
     partitions_def=weekly,
     deps=[clusters, cluster_assignments, transition_models, whittle_indices, features_only_mapper],
     check_specs=check_specs("model_version", PROMOTION_CHECKS),
+    pool=pools.TRAINING,
 )
+@written_alone()
 def model_version(
     context: dg.AssetExecutionContext,
     stores: dg.ResourceParam[Installation],

@@ -6,6 +6,7 @@ from bandicoot_core.contracts import POLICY_SIMULATION
 from bandicoot_core.pipeline.evaluation_simulation import materialize_policy_simulation, read_policy_simulation
 from bandicoot_core.settings import load_evaluation_options, load_list_options
 from bandicoot_core.stores.installation import Installation
+from bandicoot_dagster import pools
 from bandicoot_dagster.assets.engagement import caregiver_states
 from bandicoot_dagster.assets.model import model_version
 from bandicoot_dagster.config import Training
@@ -13,6 +14,7 @@ from bandicoot_dagster.describe import described
 from bandicoot_dagster.metadata import partition_metadata, report_metadata
 from bandicoot_dagster.partitions import training_window, weekly
 from bandicoot_dagster.runtime import day_of_run
+from bandicoot_dagster.steps import written_alone
 
 
 @dg.asset(
@@ -28,7 +30,9 @@ from bandicoot_dagster.runtime import day_of_run
     ),
     partitions_def=weekly,
     deps=[dg.AssetDep(caregiver_states, partition_mapping=training_window(1)), model_version],
+    pool=pools.EVALUATION,
 )
+@written_alone()
 def policy_simulation(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], training: Training
 ) -> dg.MaterializeResult:

@@ -18,10 +18,12 @@ from bandicoot_core.pipeline.extraction import (
 from bandicoot_core.pipeline.intake_partitions import reasons_set_aside
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.manifest import Manifest
+from bandicoot_dagster import pools
 from bandicoot_dagster.describe import OWNERS, described
 from bandicoot_dagster.metadata import partition_metadata, preview
 from bandicoot_dagster.partitions import daily
 from bandicoot_dagster.runtime import Clock, days_of_run
+from bandicoot_dagster.steps import written_alone
 
 PROGRAMME = "suvita_production"
 ONE_RUN_FOR_MANY_DAYS = dg.BackfillPolicy.single_run()
@@ -62,7 +64,9 @@ call_outcomes = dg.AssetSpec(
     partitions_def=daily,
     backfill_policy=ONE_RUN_FOR_MANY_DAYS,
     deps=[dg.AssetKey([PROGRAMME, "caregivers"])],
+    pool=pools.SOURCE,
 )
+@written_alone(is_retried=True)
 def caregivers(
     context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation], clock: dg.ResourceParam[Clock]
 ) -> dg.MaterializeResult:
@@ -93,7 +97,9 @@ def caregivers(
     partitions_def=daily,
     backfill_policy=ONE_RUN_FOR_MANY_DAYS,
     deps=[dg.AssetKey([PROGRAMME, "sms_logs"]), caregivers],
+    pool=pools.SOURCE,
 )
+@written_alone(is_retried=True)
 def sms_events(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """Message events of each day."""
     with stores.published() as connection, stores.engine() as engine:
@@ -113,7 +119,9 @@ def sms_events(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Insta
     partitions_def=daily,
     backfill_policy=ONE_RUN_FOR_MANY_DAYS,
     deps=[dg.AssetKey([PROGRAMME, "vaccinations"]), caregivers],
+    pool=pools.SOURCE,
 )
+@written_alone(is_retried=True)
 def vaccinations(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """Doses of each day."""
     with stores.published() as connection, stores.engine() as engine:
@@ -136,7 +144,9 @@ def vaccinations(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Ins
     partitions_def=daily,
     backfill_policy=ONE_RUN_FOR_MANY_DAYS,
     deps=[call_outcomes, caregivers],
+    pool=pools.SOURCE,
 )
+@written_alone(is_retried=True)
 def calls(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """Attempted calls of each day."""
     with stores.published() as connection, stores.engine() as engine:

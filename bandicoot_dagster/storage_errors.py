@@ -1,0 +1,44 @@
+"""What happens when Dagster cannot write to its own storage, in words for the person who has to act.
+
+Dagster passes on what SQLAlchemy and psycopg2 raise, often wrapped in an error of its own. Errors inside a step are
+the core's business.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dagster_postgres.utils import DagsterPostgresException
+from sqlalchemy.exc import SQLAlchemyError
+
+from bandicoot_core.errors import BandicootError, UnreachableError
+
+
+@contextmanager
+def storage_errors(doing: str) -> Iterator[None]:
+    """UnreachableError for an error of Dagster's storage inside the block, wherever in its chain it stands."""
+    try:
+        yield
+    except BandicootError:
+        raise
+    except Exception as error:
+        cause = _of_storage(error)
+        if cause is None:
+            raise
+        said = str(getattr(cause, "orig", None) or cause)
+        raise UnreachableError(
+            f"{doing}: Dagster's storage went away ({' '.join(said.split())}); what the run had written and published "
+            "by then stays in place and whole; run again when the server answers"
+        ) from error
+
+
+def _of_storage(error: BaseException) -> BaseException | None:
+    """The innermost error of the storage behind an exception, None when there is none."""
+    seen: set[int] = set()
+    found = None
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        if isinstance(link, SQLAlchemyError | DagsterPostgresException):
+            found = link
+        link = link.__cause__ or link.__context__
+    return found

@@ -1,0 +1,73 @@
+"""What the faults did: one line for each, printed at the end and written to docs/reliability.md on demand."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+BEGIN, END = "<!-- faults: written by the suite -->", "<!-- end of faults -->"
+
+BY_ITSELF = "by itself"
+RUN_AGAIN = "`bandicoot run`"
+
+_COLUMNS = (
+    "fault",
+    "times tried",
+    "lists lost",
+    "lists half-published",
+    "old / new list seen after it",
+    "repeated to the same bytes",
+    "errors without a remedy",
+    "other changes",
+    "recovered",
+)
+
+
+@dataclass
+class FaultRecord:
+    """The answers after each try of one fault."""
+
+    fault: str
+    n_tried: int = 0
+    n_lost: int = 0
+    n_half: int = 0
+    n_old: int = 0
+    n_new: int = 0
+    n_repeated: int = 0
+    n_unclear: int = 0
+    n_other_changes: int = 0
+    recovered: Counter[str] = field(default_factory=Counter)
+
+    def row(self) -> str:
+        """The fault's line of the table."""
+        ways = ", ".join(f"{way} {n}" for way, n in sorted(self.recovered.items()))
+        cells = (
+            self.fault,
+            self.n_tried,
+            self.n_lost,
+            self.n_half,
+            f"{self.n_old} / {self.n_new}",
+            self.n_repeated,
+            self.n_unclear,
+            self.n_other_changes,
+            ways,
+        )
+        return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def table(records: Iterable[FaultRecord]) -> str:
+    """All lines as a Markdown table, in the order in which the faults were first tried."""
+    return "\n".join(
+        [
+            "| " + " | ".join(_COLUMNS) + " |",
+            "| --- |" + " ---: |" * (len(_COLUMNS) - 2) + " --- |",
+            *(record.row() for record in records),
+        ]
+    )
+
+
+def write_document(path: Path, text: str) -> None:
+    """Put the text between the markers of the document; what stands around them stays."""
+    before, _, rest = path.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")

@@ -1,0 +1,306 @@
+"""A small installation on a server of its own that faults are tried on, and the questions asked after each.
+
+Two lists of one day, by budget, take turns: the list of a try is always another one than the list before it, so that
+old and new can be told apart. How a fault is brought about belongs to the tests.
+"""
+
+import hashlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from psycopg import sql
+
+from bandicoot_core.contracts import PUBLISHED_CALL_LIST
+from bandicoot_core.settings import Settings, load_list_options, load_model_options
+from bandicoot_core.stores import embedded
+from bandicoot_core.stores.contract_checks import require_contract
+from bandicoot_core.stores.installation import Installation
+from bandicoot_core.stores.published import Publication, last_publication, read_call_list
+from bandicoot_core.stores.published_tables import PUBLISHED_TABLES
+from bandicoot_dagster.catch_up import catch_up
+from bandicoot_dagster.dagster_home import open_instance
+from bandicoot_dagster.definitions import build_definitions
+from bandicoot_dagster.demo_source import fill_demo
+from bandicoot_dagster.launch import execute_step
+from bandicoot_dagster.plan import Step
+from tests.faults.child_run import ChildRun, Outcome
+from tests.faults.list_reader import ListReader
+from tests.faults.record import BY_ITSELF, RUN_AGAIN, FaultRecord
+
+CALL_DATE = date(2026, 11, 19)
+NOON = datetime(2026, 11, 19, 6, 30, tzinfo=UTC)
+N_CAREGIVERS = 600
+BUDGETS = (20, 35)
+LIST_KEY = ("call_list", CALL_DATE.isoformat())
+_STAMPS = ["run_id", "published_at"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the stores hold at a moment at which nothing runs."""
+
+    rows: pa.Table
+    publication: Publication | None
+    others: Mapping[str, str]
+    """Table -> digest of its rows, those about CALL_DATE's list left out."""
+    lake: Mapping[tuple[str, str], str]
+    """(asset, partition) -> digest of manifest and files, or what is wrong with it."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the list keeps its contract, is ranked 1..n, and is as long as its publication says."""
+        require_contract(self.rows, PUBLISHED_CALL_LIST)
+        n_rows = self.rows.num_rows
+        publication = self.publication
+        return (
+            publication is not None
+            and n_rows == publication.n_rows
+            and self.rows["rank"].to_pylist() == list(range(1, n_rows + 1))
+            and set(self.rows["run_id"].to_pylist()) <= {publication.run_id}
+            and set(self.rows["published_at"].to_pylist()) <= {publication.published_at}
+        )
+
+    @property
+    def unstamped(self) -> pa.Table:
+        """The list without the run and instant of its publication."""
+        return self.rows.drop_columns(_STAMPS)
+
+
+@dataclass
+class Site:
+    """The installation, its reference lists, and the record of what faults did to it."""
+
+    home: Path
+    seed: int
+    records: dict[str, FaultRecord] = field(default_factory=dict)
+    references: dict[int, Seen] = field(default_factory=dict)
+    seconds: dict[bool, float] = field(default_factory=dict)
+    """How long a run takes, with the night before the list and without."""
+
+    def __post_init__(self) -> None:
+        self.settings = Settings(home=self.home, lookback_days=28)
+        self.installation = Installation(self.settings)
+        self.wanted = BUDGETS[0]
+        self._supervisor: threading.Timer | None = None
+
+    # ---- making it
+
+    def build(self) -> None:
+        """The demo programme, its champion, and both lists."""
+        self.installation.prepare()
+        fill_demo(self.installation, n_caregivers=N_CAREGIVERS, seed=11, day=CALL_DATE, on_progress=lambda *_: None)
+        catch_up(
+            self.installation,
+            CALL_DATE,
+            list_options=load_list_options(budget=BUDGETS[0]),
+            model_options=load_model_options(training_weeks=6, n_clusters=4, n_draws=200),
+            say=lambda _line: None,
+            clock=lambda: NOON,
+        )
+        for budget, with_night in ((BUDGETS[1], True), (BUDGETS[0], False)):
+            started = time.monotonic()
+            self.must_run(budget, with_night=with_night)
+            self.seconds[with_night] = time.monotonic() - started
+            self.references[budget] = self.look()
+            assert self.references[budget].rows.num_rows == budget
+        assert not self.differences(self.references[BUDGETS[0]], self.references[BUDGETS[1]])
+
+    def generator(self, fault: str) -> np.random.Generator:
+        """Random numbers that depend on the seed and the fault alone."""
+        return np.random.default_rng([self.seed, int.from_bytes(hashlib.sha256(fault.encode()).digest()[:4])])
+
+    # ---- the server
+
+    @property
+    def server(self) -> embedded.EmbeddedServer:
+        """The server, started when it is down."""
+        return embedded.start(self.home)
+
+    @property
+    def socket_path(self) -> Path:
+        """Where the server listens."""
+        return next(self.server.socket_dir.glob(".s.PGSQL.*[0-9]"))
+
+    def kill_server(self) -> None:
+        """kill -9 for the postmaster."""
+        record = embedded.data_dir_for(self.home) / "postmaster.pid"
+        os.kill(int(record.read_text().split()[0]), signal.SIGKILL)
+
+    def restart_after(self, seconds: float) -> None:
+        """Start the server again beside what runs, as a supervisor would."""
+        self._supervisor = threading.Timer(seconds, embedded.start, [self.home])
+        self._supervisor.start()
+
+    def url_through(self, port: int, name: str = "under_fault") -> str:
+        """The server's URL by way of a proxy."""
+        return (
+            f"postgresql://postgres@127.0.0.1:{port}/{self.server.database}"
+            f"?sslmode=disable&gssencmode=disable&application_name={name}"
+        )
+
+    def settings_with(self, **urls: str) -> Settings:
+        """The site's settings with some servers reached another way."""
+        direct = self.server.url
+        storage = self.installation.dagster_storage_url
+        return Settings(
+            **{
+                "home": self.home,
+                "lookback_days": self.settings.lookback_days,
+                "database_url": direct,
+                "source_url": direct,
+                "dagster_storage_url": storage,
+                **urls,
+            }
+        )
+
+    # ---- running
+
+    def other_budget(self) -> int:
+        """The budget whose list is not the published one; every try asks for it."""
+        with self.installation.published() as connection:
+            publication = last_publication(connection, CALL_DATE)
+        self.wanted = BUDGETS[1] if publication is not None and publication.n_rows == BUDGETS[0] else BUDGETS[0]
+        return self.wanted
+
+    def start(self, budget: int, *, with_night: bool = False, settings: Settings | None = None) -> ChildRun:
+        """The night before, if wanted, and the list, in a process of its own."""
+        return ChildRun(partial(run_list, settings or self.settings, budget, with_night=with_night))
+
+    def must_run(self, budget: int, *, with_night: bool = False) -> None:
+        """The same without any fault."""
+        outcome = self.start(budget, with_night=with_night).finish()
+        assert outcome.is_success, f"{outcome.message}\n{outcome.trace}"
+
+    # ---- looking
+
+    def look(self) -> Seen:
+        """What the stores hold now; the server is started when it is down."""
+        if self._supervisor is not None:
+            self._supervisor.join()
+        self.server  # noqa: B018
+        with self.installation.published() as connection:
+            others = {}
+            for table, contract in PUBLISHED_TABLES.items():
+                is_dated = table in ("call_list", "list_publications")
+                condition = sql.SQL("call_date <> {}").format(sql.Literal(CALL_DATE)) if is_dated else sql.SQL("true")
+                columns = sql.SQL(", ").join(map(sql.Identifier, contract.column_names))
+                row = connection.execute(
+                    sql.SQL(
+                        "SELECT count(*) || ' ' || coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), '') "
+                        "FROM (SELECT {} FROM bandicoot.{} WHERE {}) AS t"
+                    ).format(columns, sql.Identifier(table), condition)
+                ).fetchone()
+                others[table] = row[0] if row else ""
+            publication = last_publication(connection, CALL_DATE)
+            rows = read_call_list(connection, CALL_DATE) if publication else PUBLISHED_CALL_LIST.empty()
+        return Seen(rows, publication, others, self._lake())
+
+    def _lake(self) -> dict[tuple[str, str], str]:
+        found = {}
+        for folder in Path(self.settings.lake_path).glob("*/*"):
+            key = (folder.parent.name, folder.name)
+            manifest = self.installation.lake.manifest(*key)
+            if manifest is None:
+                continue
+            broken = [
+                entry.name
+                for entry in manifest.entries.values()
+                if not (folder / entry.name).exists()
+                or hashlib.sha256((folder / entry.name).read_bytes()).hexdigest() != entry.sha256
+            ]
+            found[key] = f"broken: {broken}" if broken else hashlib.sha256(manifest.to_json().encode()).hexdigest()
+        return found
+
+    @staticmethod
+    def differences(before: Seen, after: Seen) -> list[str]:
+        """What differs beside the list of CALL_DATE, which the run was for."""
+        tables = [name for name in before.others if before.others[name] != after.others[name]]
+        keys = (before.lake.keys() | after.lake.keys()) - {LIST_KEY}
+        partitions = sorted("/".join(key) for key in keys if before.lake.get(key) != after.lake.get(key))
+        return tables + partitions
+
+    # ---- asking
+
+    def answer(
+        self,
+        fault: str,
+        before: Seen,
+        outcome: Outcome,
+        *,
+        wanted: int,
+        reader: ListReader | None = None,
+        recover: Callable[[], object] | None = None,
+        way: str = RUN_AGAIN,
+        with_night: bool = False,
+    ) -> None:
+        """Ask the questions after a try, bring the site back to health, record the answers, and insist on them.
+
+        `recover` is what a person does where running again is not enough; `way` names it in the table.
+        """
+        record = self.records.setdefault(fault, FaultRecord(fault))
+        after = self.look()
+        is_old = after.rows.equals(before.rows) and after.publication == before.publication
+        is_new = after.unstamped.equals(self.references[wanted].unstamped)
+        is_lost = after.publication is None
+        n_half_read, first_half = self._take_half(reader)
+        is_half = not (is_lost or (after.is_whole and (is_old or is_new)))
+        differences = self.differences(before, after)
+        is_listed_in_lake = after.lake.get(LIST_KEY) in {seen.lake[LIST_KEY] for seen in self.references.values()}
+        if recover is None and outcome.is_success and is_new:
+            way = BY_ITSELF
+        else:
+            (recover or (lambda: None))()
+            self.must_run(wanted, with_night=with_night)
+        repeated = self.look()
+        is_repeated = (
+            repeated.unstamped.equals(self.references[wanted].unstamped)
+            and repeated.is_whole
+            and repeated.lake == self.references[wanted].lake
+            and not self.differences(before, repeated)
+        )
+        record.n_tried += 1
+        record.n_lost += is_lost
+        record.n_half += is_half + n_half_read
+        record.n_old += is_old
+        record.n_new += is_new and not is_old
+        record.n_repeated += is_repeated
+        record.n_unclear += not outcome.is_foreseen
+        record.n_other_changes += bool(differences) or not is_listed_in_lake
+        record.recovered[way] += 1
+        assert not is_lost, f"{fault}: no list is left"
+        assert not is_half, f"{fault}: {after.rows.num_rows} rows, {after.publication}, old {is_old}, new {is_new}"
+        assert not n_half_read, f"{fault}: a reader saw part of a list {n_half_read} times, first {first_half}"
+        assert outcome.is_foreseen, f"{fault}: {outcome.error_class}: {outcome.message}\n{outcome.trace}"
+        assert not differences, f"{fault}: {differences} have changed"
+        assert is_listed_in_lake, f"{fault}: the list in the lake is neither the old nor the new one"
+        assert is_repeated, f"{fault}: not the same bytes after {way}: {self.differences(before, repeated)}"
+
+    @staticmethod
+    def _take_half(reader: ListReader | None) -> tuple[int, object]:
+        if reader is None:
+            return 0, None
+        n_half, reader.n_half = reader.n_half, 0
+        return n_half, reader.first_half
+
+
+def run_list(
+    settings: Settings, budget: int, *, with_night: bool, clock: Callable[[], datetime] = lambda: NOON
+) -> None:
+    """The day before, unless left out, and the list, as the nightly runs do."""
+    installation = Installation(settings)
+    definitions = build_definitions(settings, lambda: NOON)
+    day, key = (CALL_DATE - timedelta(days=1)).isoformat(), CALL_DATE.isoformat()
+    config = {"ops": {"call_list": {"config": {"budget": budget}}}}
+    with open_instance(installation) as instance:
+        if with_night:
+            execute_step(definitions, instance, Step("nightly", day, day, why="test"))
+        execute_step(definitions, instance, Step("daily_list", key, key, why="test"), run_config=config)
