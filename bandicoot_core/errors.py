@@ -71,3 +71,7 @@ class PartitionHeldError(BandicootError):
 
 class StorageFullError(BandicootError):
     """A disk, or another bounded resource of a server, is used up; make room, then run again."""
+
+
+class RefusedWriteError(BandicootError):
+    """A server answers, but refuses what is to be written: it is full, or the user may not write."""

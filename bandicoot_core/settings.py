@@ -46,6 +46,30 @@ class Settings(BaseSettings):
     max_invalid_share: float = Field(
         0.01, ge=0, le=1, description="Largest share of a partition's source rows that may be set aside"
     )
+    redis_url: SecretStr | None = Field(
+        None, description="Redis that answers for PostgreSQL (redis://, rediss://, unix://); empty means none"
+    )
+    redis_timeout_seconds: float = Field(
+        0.25, gt=0, le=60, description="Seconds a reader waits for Redis before PostgreSQL is read instead"
+    )
+    redis_pause_seconds: float = Field(
+        30, ge=0, le=3600, description="Seconds for which readers leave a Redis alone that has failed"
+    )
+    redis_check_seconds: float = Field(
+        60,
+        ge=0,
+        le=3600,
+        description="Seconds after which a reader asks PostgreSQL again which list is the newest; 0 asks every time",
+    )
+    redis_fill_seconds: float = Field(
+        60, gt=0, le=3600, description="Longest time for filling Redis; what is missing then is read from PostgreSQL"
+    )
+    redis_has_states: bool = Field(True, description="Whether every caregiver's state is put into Redis, or no state")
+    redis_index_days: float = Field(7, ge=0.01, le=365, description="Days for which Redis keeps Whittle indices")
+    redis_state_days: float = Field(1, ge=0.01, le=365, description="Days for which Redis keeps states")
+    redis_recommendation_hours: float = Field(
+        1, ge=0.01, le=24, description="Hours for which Redis keeps recommendations"
+    )
     districts: tuple[str, ...] = Field(
         (), description="Districts of the programme (a JSON list); empty means any named district is taken"
     )

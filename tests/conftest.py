@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: an engine, a lake, and fresh databases on one real PostgreSQL per session."""
+"""Fixtures shared by all tests: an engine, a lake, fresh databases on one real PostgreSQL, and a Redis."""
 
 import tempfile
 import uuid
@@ -15,6 +15,7 @@ from bandicoot_core.stores import embedded
 from bandicoot_core.stores.engine import open_engine
 from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.published import migrate
+from tests.servers.redis import RedisServer, running_redis
 
 
 @pytest.fixture
@@ -63,6 +64,20 @@ def migrated_template(server: embedded.EmbeddedServer) -> str:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     migrate(server.url.replace("/bandicoot?", f"/{name}?"))
     return name
+
+
+@pytest.fixture(scope="session")
+def running_redis_server() -> Iterator[RedisServer]:
+    """One Redis for the whole session."""
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(running_redis_server: RedisServer) -> RedisServer:
+    """A real Redis that holds nothing; a test that breaks it mends it."""
+    running_redis_server.flush()
+    return running_redis_server
 
 
 @contextmanager

@@ -15,7 +15,9 @@ from sqlalchemy.engine import make_url
 
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores import embedded
+from bandicoot_core.stores.cache import Cache, open_cache
 from bandicoot_core.stores.connections import connect
+from bandicoot_core.stores.current_reader import CurrentReader
 from bandicoot_core.stores.engine import open_engine
 from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.published import migrate
@@ -69,6 +71,16 @@ class Installation:
     def lake(self) -> Lake:
         """The lake."""
         return Lake(self.settings.lake_path)
+
+    @cached_property
+    def cache(self) -> Cache | None:
+        """Redis; None when none is configured."""
+        return open_cache(self.settings)
+
+    @cached_property
+    def current(self) -> CurrentReader:
+        """What consumers read about the present: from the cache where it is right, else from the published schema."""
+        return CurrentReader(self.cache, self.published)
 
     def prepare(self) -> None:
         """Bring the published schema to its newest version and make room for Dagster's storage; cheap when done."""
