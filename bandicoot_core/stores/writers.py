@@ -22,6 +22,9 @@ _MAX_LOCKS = 32
 """More partitions at once lock their whole asset: a server's room for locks is bounded."""
 _MAX_NAME_BYTES = 63
 
+ALL_PARTITIONS: Sequence[str] = ("*",)
+"""Stands for every partition of an asset, those that do not exist yet included."""
+
 _BEGIN = """
     SELECT set_config('application_name', %s, true),
         (SELECT count(set_config(name, '0', true)) FROM pg_settings
@@ -78,7 +81,7 @@ def _take(connection: psycopg.Connection, asset: str, partitions: Sequence[str],
     name = f"{holder} writes {asset}/{_span(partitions)}".encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
     connection.execute(_BEGIN, (name,))
     keys = sorted({_key(f"{asset}/{partition}") for partition in partitions})
-    is_many = len(keys) > _MAX_LOCKS
+    is_many = len(keys) > _MAX_LOCKS or partitions == ALL_PARTITIONS
     take = _TAKE_WHOLE_ASSET if is_many else _TAKE_ASSET
     row = connection.execute(take, (int(Lock.ASSET_WRITERS), _key(asset))).fetchone()
     is_taken = row is not None and bool(row[0])
