@@ -53,16 +53,20 @@ class TrainingFailedError(BandicootError):
     """A training ended without a candidate; lists go on being made with the champion."""
 
 
-class UnreachableError(BandicootError):
+class OutdatedSchemaError(BandicootError):
+    """Schema `bandicoot` is at another revision than this release needs, and this user may not bring it there."""
+
+
+class TransientError(BandicootError):
+    """Nothing is wrong with the input: the same run may succeed later. What may be repeated without a person."""
+
+
+class UnreachableError(TransientError):
     """A server does not answer; the same run may succeed later."""
 
 
-class PermissionDeniedError(InvalidInputError):
-    """A database role lacks a right it needs; repeating the run changes nothing until somebody grants it."""
-
-
-class BusyError(BandicootError):
-    """Somebody else is at work on the same thing; the same run may succeed as soon as they have ended."""
+class BusyError(TransientError):
+    """A server answers, but another session, a limit of time or lack of room stood in the way; nothing was written."""
 
 
 class PartitionHeldError(BandicootError):
@@ -70,7 +74,7 @@ class PartitionHeldError(BandicootError):
 
 
 class StorageFullError(BandicootError):
-    """A disk, or another bounded resource of a server, is used up; make room, then run again."""
+    """A disk that this process writes to is used up; make room, then run again."""
 
 
 class RefusedWriteError(BandicootError):

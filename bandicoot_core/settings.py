@@ -36,6 +36,24 @@ class Settings(BaseSettings):
     source_schema: str = Field(
         "suvita_production", pattern=r"^[a-z_][a-z0-9_]*$", description="Schema of the programme's tables"
     )
+    # A look-up takes milliseconds, at ten million caregivers a second: a minute means that something is wrong.
+    statement_timeout_seconds: int = Field(
+        60, ge=1, le=86_400, description="Longest time a statement on the published schema may take"
+    )
+    # 200,000 caregivers' states are published in some three seconds; an hour is room for fifty million on a slow disk.
+    bulk_timeout_seconds: int = Field(
+        3600,
+        ge=1,
+        le=86_400,
+        description="The same for statements that read or write whole tables, and for migrations",
+    )
+    # What holds a lock for longer than this is a forgotten session, or another run that is about to do the same work.
+    lock_timeout_seconds: int = Field(
+        60, ge=1, le=86_400, description="Longest wait for what another session has locked in the published schema"
+    )
+    pool_size: int = Field(
+        4, ge=1, le=100, description="Connections to the published schema that a process keeps open at most"
+    )
     lake_root: str | None = Field(None, description="Root of the lake; empty means `<home>/lake`")
     memory_limit: str = Field(
         "4GB",

@@ -1,18 +1,24 @@
 """Bringing everything up to the list of a day: plan, run each step, and say what happened."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from bandicoot_core.errors import BandicootError, CheckFailedError, RejectedModelError, TrainingFailedError
+from bandicoot_core.errors import (
+    BandicootError,
+    CheckFailedError,
+    CorruptPartitionError,
+    RejectedModelError,
+    TrainingFailedError,
+)
 from bandicoot_core.settings import ListOptions, ModelOptions
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.models import champion
+from bandicoot_core.stores.models import ModelRecord, champion
 from bandicoot_dagster.dagster_home import open_instance
 from bandicoot_dagster.definitions import build_definitions
 from bandicoot_dagster.launch import execute_step
-from bandicoot_dagster.plan import Step, plan_list
+from bandicoot_dagster.plan import Damaged, Step, damaged_partitions, plan_list
 from bandicoot_dagster.runtime import Clock, system_clock
 
 
@@ -27,19 +33,46 @@ def catch_up(
 ) -> None:
     """Run every stale step up to the published list of `call_date`.
 
-    A training that fails does not stop the list: the champion makes it, and the failure is raised after publication,
-    as RejectedModelError when the candidate's checks refused it, else as TrainingFailedError. Without a champion it is
-    raised at once.
+    A partition that turns out damaged is made again, with all that is damaged like it, from what it is made of; a
+    second finding is raised (CorruptPartitionError). A training that fails does not stop the list: the champion makes
+    it, and the failure is raised after publication, as RejectedModelError when the candidate's checks refused it, else
+    as TrainingFailedError. Without a champion it is raised at once.
     """
-    with installation.published() as connection:
-        current = champion(connection)
-    steps = plan_list(
-        installation.lake,
-        call_date,
-        settings=installation.settings,
-        options=model_options,
-        champion_week=current.training_week if current else None,
-    )
+
+    def run_plan(damaged: Damaged) -> None:
+        with installation.published() as connection:
+            current = champion(connection)
+        steps = plan_list(
+            installation.lake,
+            call_date,
+            settings=installation.settings,
+            options=model_options,
+            champion_week=current.training_week if current else None,
+            damaged=damaged,
+        )
+        _run_steps(installation, steps, current, list_options, model_options, say, clock)
+
+    try:
+        run_plan({})
+    except CorruptPartitionError as error:
+        damaged = damaged_partitions(installation.lake)
+        if not damaged:
+            raise
+        say(f"{error}")
+        listed = "; ".join(f"{asset} {', '.join(partitions)}" for asset, partitions in damaged.items())
+        say(f"making again what is damaged: {listed}")
+        run_plan(damaged)
+
+
+def _run_steps(
+    installation: Installation,
+    steps: Sequence[Step],
+    current: ModelRecord | None,
+    list_options: ListOptions,
+    model_options: ModelOptions,
+    say: Callable[[str], None],
+    clock: Clock,
+) -> None:
     definitions = build_definitions(installation.settings, clock)
     training_failure: BandicootError | None = None
     with open_instance(installation) as instance:
@@ -48,6 +81,8 @@ def catch_up(
             started = time.monotonic()
             try:
                 execute_step(definitions, instance, step, run_config=_run_config(step, list_options, model_options))
+            except CorruptPartitionError:
+                raise
             except Exception as error:
                 if step.job != "weekly_training" or current is None:
                     raise

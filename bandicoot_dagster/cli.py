@@ -16,13 +16,16 @@ from bandicoot_core.calendar import day_of, parse_day, refuse_future_day
 from bandicoot_core.errors import (
     BandicootError,
     CheckFailedError,
+    CorruptPartitionError,
     InvalidInputError,
     MissingPartitionError,
     NoChampionError,
     OutdatedPartitionError,
+    PartitionHeldError,
     RejectedModelError,
+    StorageFullError,
     TrainingFailedError,
-    UnreachableError,
+    TransientError,
 )
 from bandicoot_core.settings import Settings, load_list_options, load_model_options, load_settings
 from bandicoot_dagster.cli_evaluate import evaluate
@@ -37,11 +40,14 @@ if TYPE_CHECKING:
 EXIT_CODES: dict[type[BandicootError], int] = {
     InvalidInputError: 3,
     CheckFailedError: 4,
-    UnreachableError: 5,
+    TransientError: 5,
     MissingPartitionError: 6,
+    CorruptPartitionError: 6,
     NoChampionError: 6,
     OutdatedPartitionError: 6,
     TrainingFailedError: 7,
+    StorageFullError: 8,
+    PartitionHeldError: 9,
 }
 """0 is success, 1 a fault nobody foresaw, 2 a wrong command line."""
 

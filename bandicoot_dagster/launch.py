@@ -8,7 +8,7 @@ import dagster as dg
 from bandicoot_core import errors
 from bandicoot_core.errors import BandicootError, CheckFailedError
 from bandicoot_dagster.plan import Step
-from bandicoot_dagster.storage_errors import storage_errors
+from bandicoot_dagster.storage_errors import is_of_storage, storage_errors, storage_lost
 
 _RANGE_START = "dagster/asset_partition_range_start"
 _RANGE_END = "dagster/asset_partition_range_end"
@@ -58,7 +58,7 @@ def _why_it_failed(result: dg.ExecuteInProcessResult, step: Step) -> Exception:
         if event.event_type_value == "STEP_FAILURE":
             error: Any = event.step_failure_data.error
             while error is not None:
-                foreseen = _as_foreseen(error.cls_name, error.message)
+                foreseen = _as_foreseen(error.cls_name, error.message, step)
                 if foreseen is not None:
                     return foreseen
                 last, error = error, error.cause
@@ -66,9 +66,12 @@ def _why_it_failed(result: dg.ExecuteInProcessResult, step: Step) -> Exception:
     return RuntimeError(f"{step.job} for {step.last_partition} failed; see run {result.run_id} in the UI")
 
 
-def _as_foreseen(class_name: str | None, message: str) -> BandicootError | None:
+def _as_foreseen(class_name: str | None, message: str, step: Step) -> BandicootError | None:
     """The BandicootError that Dagster has serialized to its class name and message, None for any other error."""
+    said = message.partition(": ")[2].strip()
     kind = getattr(errors, class_name or "", None)
     if isinstance(kind, type) and issubclass(kind, BandicootError):
-        return kind(message.partition(": ")[2].strip())
+        return kind(said)
+    if is_of_storage(class_name, message):
+        return storage_lost(f"{step.job} for {step.last_partition}", said)
     return None

@@ -14,7 +14,7 @@ from typing import Any
 
 import dagster as dg
 
-from bandicoot_core.errors import BusyError, UnreachableError
+from bandicoot_core.errors import TransientError
 
 N_RETRIES = 2
 SECONDS_BETWEEN = 2
@@ -24,7 +24,7 @@ def written_alone(*, is_retried: bool = False) -> Callable[[Callable[..., Any]],
     """Decorates an asset's function (context first, `stores` among its resources).
 
     PartitionHeldError says who else is at work when the partitions do not become free. With `is_retried` the step is
-    tried N_RETRIES times more after UnreachableError and BusyError.
+    tried N_RETRIES times more after a TransientError.
     """
 
     def decorate(compute: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,7 +35,7 @@ def written_alone(*, is_retried: bool = False) -> Callable[[Callable[..., Any]],
             try:
                 with resources["stores"].sole_writer(asset, context.partition_keys, holder=holder):
                     return compute(context, **resources)
-            except (UnreachableError, BusyError) as error:
+            except TransientError as error:
                 if not is_retried:
                     raise
                 raise dg.RetryRequested(max_retries=N_RETRIES, seconds_to_wait=SECONDS_BETWEEN) from error

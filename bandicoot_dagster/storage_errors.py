@@ -24,11 +24,20 @@ def storage_errors(doing: str) -> Iterator[None]:
         cause = _of_storage(error)
         if cause is None:
             raise
-        said = str(getattr(cause, "orig", None) or cause)
-        raise UnreachableError(
-            f"{doing}: Dagster's storage went away ({' '.join(said.split())}); what the run had written and published "
-            "by then stays in place and whole; run again when the server answers"
-        ) from error
+        raise storage_lost(doing, str(getattr(cause, "orig", None) or cause)) from error
+
+
+def storage_lost(doing: str, said: str) -> UnreachableError:
+    """The error to raise for one of the storage that said something."""
+    return UnreachableError(
+        f"{doing}: Dagster's storage went away ({' '.join(said.split())}); what the run had written and published by "
+        "then stays in place and whole; run again when the server answers"
+    )
+
+
+def is_of_storage(class_name: str | None, message: str) -> bool:
+    """Whether an error that Dagster has serialized is the storage's; nothing else here uses psycopg2."""
+    return class_name == DagsterPostgresException.__name__ or message.startswith(("psycopg2.", "sqlalchemy.exc."))
 
 
 def _of_storage(error: BaseException) -> BaseException | None:

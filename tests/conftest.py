@@ -10,11 +10,14 @@ import psycopg
 import pytest
 from ibis.backends.duckdb import Backend
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from bandicoot_core.stores import embedded
 from bandicoot_core.stores.engine import open_engine
 from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.published import migrate
+from tests.servers.debian_postgres import DebianPostgres, debian_postgres
+from tests.servers.pgbouncer import PgBouncer, pgbouncer
 from tests.servers.redis import RedisServer, running_redis
 
 
@@ -89,3 +92,32 @@ def _fresh_database(server: embedded.EmbeddedServer, template: str) -> Iterator[
         )
         yield server.url.replace("/bandicoot?", f"/{name}?")
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def debian_server() -> Iterator[DebianPostgres]:
+    """One of Debian's PostgreSQL for the whole session; a test that kills or restarts takes one of its own."""
+    with debian_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tls_server() -> Iterator[DebianPostgres]:
+    """One of Debian's PostgreSQL that takes TCP connections only with TLS."""
+    with debian_postgres(tls=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def bouncer(debian_server: DebianPostgres) -> Iterator[PgBouncer]:
+    """A PgBouncer in transaction mode before `debian_server`."""
+    with pgbouncer(debian_server) as pooler:
+        yield pooler
+
+
+@pytest.fixture
+def debian_url(debian_server: DebianPostgres) -> Iterator[str]:
+    """The superuser's URL of a fresh, empty database on `debian_server`."""
+    url = debian_server.create_database()
+    yield url
+    debian_server.drop_database(conninfo_to_dict(url)["dbname"])

@@ -7,6 +7,7 @@ for a call. With the states' partition and the immutable bundle of the model tha
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import ibis
@@ -177,7 +178,7 @@ def materialize_published_call_list(
             model_version=version,
             run_id=run_id,
             published_at=published_at,
-            states=_states_to_publish(reader, as_of_day, version) if is_newest_knowledge else None,
+            states=partial(_states_to_publish, reader, as_of_day, version) if is_newest_knowledge else None,
         )
 
 

@@ -17,6 +17,8 @@ _MODEL_ASSETS = (
     "whittle_indices",
     "model_version",
 )
+MODEL_PARTS = ("engagement_history", *_MODEL_ASSETS)
+"""Assets of a week's training, in the order in which they are made."""
 
 
 def why_model_is_stale(lake: Lake, week: date, options: ModelOptions) -> str | None:
@@ -54,6 +56,6 @@ def why_model_is_stale(lake: Lake, week: date, options: ModelOptions) -> str | N
             if name in recipe and recipe[name] != value:
                 return f"{name} is now {recipe[name]} (was {value})"
         for upstream, digest in manifest.inputs.items():
-            if upstream in ("engagement_history", *_MODEL_ASSETS) and lake.digest(upstream, [key]) != digest:
+            if upstream in MODEL_PARTS and lake.digest(upstream, [key]) != digest:
                 return f"{upstream} has changed since {asset} was computed"
     return None

@@ -14,6 +14,7 @@ import pyarrow.csv as pa_csv
 from psycopg import sql
 
 from bandicoot_core.errors import InvalidInputError
+from bandicoot_core.stores.connections import reading
 
 _BATCH_ROWS = 16_384
 _PARSE_BYTES = 8 << 20
@@ -49,6 +50,13 @@ def stream_out(
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a query as batches; nothing else can run on the connection until the last one is taken."""
     statement = sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(query)
+    with reading(connection, "reading the published schema", is_bulk=True):
+        yield from _stream_out(connection, statement, parameters, schema)
+
+
+def _stream_out(
+    connection: psycopg.Connection, statement: sql.Composed, parameters: Sequence[Any], schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
     with connection.cursor() as cursor, cursor.copy(statement, parameters) as copy:
         pending, n_pending = [], 0
         for row in copy:  # one message a row, so that a cut between messages never splits a row
@@ -59,6 +67,21 @@ def stream_out(
                 pending, n_pending = [], 0
         if pending:
             yield from _parse(b"".join(pending), schema)
+
+
+def array_literal(name: str, column: pa.Array) -> str:
+    """A column without nulls as one array in PostgreSQL's notation, for a cast such as `%s::text[]`.
+
+    Raises InvalidInputError when a text holds U+0000.
+    """
+    text = column
+    if pa.types.is_string(column.type):
+        _refuse_nul(name, column)
+    else:
+        text = column.cast(pa.string())
+    for found in ("\\", '"'):
+        text = pc.replace_substring(text, found, f"\\{found}")
+    return "{" + ",".join(pc.binary_join_element_wise('"', text, '"', "").to_pylist()) + "}"
 
 
 def _batches(rows: pa.Table | pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:

@@ -45,21 +45,30 @@ def _put(staged: Path, target: UPath) -> None:
     if not is_local(target):
         target.fs.put_file(str(staged), target.path)
         return
-    arriving = Path(str(target)).with_name(f".arriving-{os.getpid()}-{target.name}")
-    shutil.copyfile(staged, arriving)
-    _sync(arriving)
-    arriving.replace(str(target))
+    with _arriving(target) as arriving:
+        shutil.copyfile(staged, arriving)
 
 
 def _replace_text(target: UPath, text: str) -> None:
     if not is_local(target):
         target.write_text(text)
         return
-    arriving = Path(str(target)).with_name(f".arriving-{os.getpid()}-{target.name}")
-    arriving.write_text(text)
-    _sync(arriving)
-    arriving.replace(str(target))
+    with _arriving(target) as arriving:
+        arriving.write_text(text)
     _sync(Path(str(target)).parent)
+
+
+@contextmanager
+def _arriving(target: UPath) -> Iterator[Path]:
+    """A file beside the target that takes its place when the block has filled it, and is gone when it failed."""
+    arriving = Path(str(target)).with_name(f".arriving-{os.getpid()}-{target.name}")
+    try:
+        yield arriving
+        _sync(arriving)
+        arriving.replace(str(target))
+    except BaseException:
+        arriving.unlink(missing_ok=True)  # on a full disk it would keep the room that is missing
+        raise
 
 
 def _sync(path: Path) -> None:

@@ -14,7 +14,7 @@ from psycopg.rows import class_row
 
 from bandicoot_core.errors import InvalidInputError, InvalidSettingError
 from bandicoot_core.stores.arrow_copy import copy_out
-from bandicoot_core.stores.connections import Lock, lock, whole_transaction
+from bandicoot_core.stores.connections import Lock, lock, reading, whole_transaction
 from bandicoot_core.stores.contract_checks import require_instant
 from bandicoot_core.stores.published_tables import EXPERIMENT_ASSIGNMENTS
 
@@ -72,7 +72,7 @@ def record_rollout(
 
 def read_rollouts(connection: psycopg.Connection, *, experiment: str) -> list[Rollout]:
     """The shares of an experiment in the order in which they came into force; empty before the first."""
-    with connection.cursor(row_factory=class_row(Rollout)) as cursor:
+    with reading(connection, "reading rollouts"), connection.cursor(row_factory=class_row(Rollout)) as cursor:
         return cursor.execute(_ROLLOUTS, (experiment,)).fetchall()
 
 

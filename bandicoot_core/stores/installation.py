@@ -16,10 +16,11 @@ from sqlalchemy.engine import make_url
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores import embedded
 from bandicoot_core.stores.cache import Cache, open_cache
-from bandicoot_core.stores.connections import connect
+from bandicoot_core.stores.connections import Limits, whole_transaction
 from bandicoot_core.stores.current_reader import CurrentReader
 from bandicoot_core.stores.engine import open_engine
 from bandicoot_core.stores.lake import Lake
+from bandicoot_core.stores.pool import Pool
 from bandicoot_core.stores.published import migrate
 from bandicoot_core.stores.server_errors import foreseen_errors
 from bandicoot_core.stores.source import Source
@@ -29,7 +30,7 @@ DAGSTER_SCHEMA = "dagster"
 
 
 class Installation:
-    """The stores behind one set of settings. Connections are opened by the methods and closed by their callers."""
+    """The stores behind one set of settings. Everything is opened on demand; `close` gives connections back."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -67,6 +68,19 @@ class Installation:
         url = url.update_query_dict({"options": f"-csearch_path={DAGSTER_SCHEMA}"})
         return url.render_as_string(hide_password=False)
 
+    @property
+    def limits(self) -> Limits:
+        """How long things may take in the published schema."""
+        return Limits(
+            statement_seconds=self.settings.statement_timeout_seconds,
+            bulk_seconds=self.settings.bulk_timeout_seconds,
+            lock_seconds=self.settings.lock_timeout_seconds,
+        )
+
+    @cached_property
+    def _pool(self) -> Pool:
+        return Pool(self.database_url, limits=self.limits, max_size=self.settings.pool_size)
+
     @cached_property
     def lake(self) -> Lake:
         """The lake."""
@@ -83,20 +97,30 @@ class Installation:
         return CurrentReader(self.cache, self.published)
 
     def prepare(self) -> None:
-        """Bring the published schema to its newest version and make room for Dagster's storage; cheap when done."""
-        migrate(self.database_url)
+        """Bring the published schema to its newest version and make room for Dagster's storage; cheap when done.
+
+        OutdatedSchemaError when the schema is at another revision and the user may not change that.
+        """
+        migrate(self.database_url, limits=self.limits)
         if self.settings.dagster_storage_url is None:
-            with self.published() as connection:
-                connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(DAGSTER_SCHEMA)))
+            with self.published() as connection, whole_transaction(connection, "making room for Dagster's storage"):
+                # IF NOT EXISTS asks for the right to create schemas even where there is nothing to create.
+                if connection.execute("SELECT to_regnamespace(%s)", (DAGSTER_SCHEMA,)).fetchone() == (None,):
+                    connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(DAGSTER_SCHEMA)))
 
     @contextmanager
     def published(self) -> Iterator[psycopg.Connection]:
-        """A connection to the published schema in autocommit mode, closed on exit.
+        """A connection to the published schema in autocommit mode, for the block; the next block may get it again.
 
-        What the server refuses inside the block is raised as server_errors.foreseen_errors names it.
+        Raises UnreachableError when the server does not answer, BusyError when `pool_size` are in use for long.
         """
-        with connect(self.database_url) as connection, foreseen_errors(connection, "bandicoot's database"):
+        with self._pool.connection() as connection, foreseen_errors(connection, "working on schema bandicoot"):
             yield connection
+
+    def close(self) -> None:
+        """End the connections that are kept open; the next use opens new ones."""
+        if (pool := self.__dict__.pop("_pool", None)) is not None:
+            pool.close()
 
     @contextmanager
     def sole_writer(self, asset: str, partitions: Sequence[str], *, holder: str) -> Iterator[None]:

@@ -105,7 +105,7 @@ def ensure_keys(
     """
     ids = _checked_ids(caregiver_ids)
     seen = require_instant(seen_at, "seen_at")
-    with whole_transaction(connection, "assigning caregiver keys"):
+    with whole_transaction(connection, "assigning caregiver keys", is_bulk=True):
         lock(connection, Lock.KEYS)
         connection.execute("CREATE TEMPORARY TABLE incoming_ids (caregiver_id text NOT NULL) ON COMMIT DROP")
         copy_in(connection, sql.Identifier("incoming_ids"), ids)

@@ -24,6 +24,7 @@ from upath import UPath
 from bandicoot_core.contracts import TableContract, conform
 from bandicoot_core.errors import CorruptPartitionError, MissingPartitionError, OutdatedPartitionError
 from bandicoot_core.stores.atomic_folder import commit_folder, is_local
+from bandicoot_core.stores.disk_room import room_expected
 from bandicoot_core.stores.manifest import MANIFEST_NAME, FileEntry, Manifest
 
 _ROW_GROUP_ROWS = 65_536
@@ -89,6 +90,18 @@ class Lake:
         self._verify_digest(manifest, entry)
         return bytes((self.folder(asset, partition) / entry.name).read_bytes())
 
+    def corrupt_partitions(self, asset: str) -> list[str]:
+        """Keys of the partitions of which a file is absent or not what was written, in order; reads every byte."""
+        found = []
+        for partition in self.partitions(asset):
+            try:
+                manifest = self.require(asset, partition)
+                for entry in manifest.entries.values():
+                    self._verify_digest(manifest, entry)
+            except CorruptPartitionError:
+                found.append(partition)
+        return found
+
     @contextmanager
     def reader(self, engine: Backend) -> Iterator["LakeReader"]:
         """A reader that remembers what it read; an error inside is explained when a file turns out corrupt."""
@@ -118,9 +131,14 @@ class Lake:
         """Replace a partition by these tables and files in one step, and return its manifest.
 
         Table expressions are streamed to Parquet by `engine`; Arrow tables are written as they are. Rows are
-        stored in the contract's order. ValueError when a table breaks its contract's columns, types or nulls.
+        stored in the contract's order. ValueError when a table breaks its contract's columns, types or nulls;
+        StorageFullError when a disk is full: the old partition stays then.
         """
-        with tempfile.TemporaryDirectory(prefix="bandicoot-write-") as folder:
+        where = f"{self.root} and {tempfile.gettempdir()}"
+        with (
+            room_expected(f"{asset}/{partition}", where),
+            tempfile.TemporaryDirectory(prefix="bandicoot-write-") as folder,
+        ):
             staging = Path(folder)
             entries: dict[str, FileEntry] = {}
             for name, (contract, table) in tables.items():

@@ -19,7 +19,7 @@ from bandicoot_core.calendar import require_sunday
 from bandicoot_core.contracts import CLUSTERS, WHITTLE_INDICES, TableContract
 from bandicoot_core.errors import CheckFailedError, InvalidInputError
 from bandicoot_core.stores.arrow_copy import copy_in, copy_out
-from bandicoot_core.stores.connections import Lock, lock, whole_transaction
+from bandicoot_core.stores.connections import Lock, lock, reading, whole_transaction
 from bandicoot_core.stores.contract_checks import require_contract, require_instant
 from bandicoot_core.stores.published_tables import CANDIDATE, CHAMPION, MODEL_VERSIONS, REJECTED, RETIRED
 
@@ -28,6 +28,8 @@ _TABLES = {"clusters": CLUSTERS, "whittle_indices": WHITTLE_INDICES}
 _SELECT = sql.SQL("SELECT {} FROM bandicoot.model_versions ").format(
     sql.SQL(", ").join(map(sql.Identifier, MODEL_VERSIONS.column_names))
 )
+
+_READING = "reading the models"
 
 _INSERT = """
     INSERT INTO bandicoot.model_versions
@@ -197,13 +199,13 @@ def find_model(connection: psycopg.Connection, version: str) -> ModelRecord:
 
 def champion(connection: psycopg.Connection) -> ModelRecord | None:
     """The model that ranks the lists; None before the first promotion."""
-    with connection.cursor(row_factory=class_row(ModelRecord)) as cursor:
+    with reading(connection, _READING), connection.cursor(row_factory=class_row(ModelRecord)) as cursor:
         return cursor.execute(_SELECT + sql.SQL("WHERE status = %s"), (CHAMPION,)).fetchone()
 
 
 def list_models(connection: psycopg.Connection) -> list[ModelRecord]:
     """Every registered model, the newest first; by version where instants are equal."""
-    with connection.cursor(row_factory=class_row(ModelRecord)) as cursor:
+    with reading(connection, _READING), connection.cursor(row_factory=class_row(ModelRecord)) as cursor:
         return cursor.execute(_SELECT + sql.SQL('ORDER BY created_at DESC, model_version COLLATE "C"')).fetchall()
 
 
@@ -220,7 +222,7 @@ def read_indices(connection: psycopg.Connection, version: str) -> pa.Table:
 
 
 def _find(connection: psycopg.Connection, version: str) -> ModelRecord | None:
-    with connection.cursor(row_factory=class_row(ModelRecord)) as cursor:
+    with reading(connection, _READING), connection.cursor(row_factory=class_row(ModelRecord)) as cursor:
         return cursor.execute(_SELECT + sql.SQL("WHERE model_version = %s"), (version,)).fetchone()
 
 

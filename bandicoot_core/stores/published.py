@@ -6,6 +6,7 @@ the table of current states in current_states; what goes on a list is decided in
 """
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
@@ -18,16 +19,17 @@ from psycopg.rows import class_row
 from bandicoot_core.calendar import start_of_day
 from bandicoot_core.contracts import CALL_OUTCOMES_TABLE, PUBLISHED_CALL_LIST, TableContract
 from bandicoot_core.errors import InvalidInputError, MissingPartitionError
-from bandicoot_core.stores.arrow_copy import copy_in, copy_out
-from bandicoot_core.stores.connections import Lock, connect, lock, whole_transaction
+from bandicoot_core.stores.arrow_copy import array_literal, copy_in, copy_out
+from bandicoot_core.stores.connections import ATTEMPTS, Limits, Lock, connect, lock, reading, repeated
 from bandicoot_core.stores.contract_checks import require_contract, require_instant
 from bandicoot_core.stores.current_states import refresh_states
-from bandicoot_core.stores.migrations import HEAD_REVISION
+from bandicoot_core.stores.migrations.state import read_state, require_migratable
 from bandicoot_core.stores.suppression import delete_suppressed
 
 CALL_LIST_CHANNEL = "bandicoot_call_list"
 """Channel on which each publication is announced; the payload is the call date, YYYY-MM-DD."""
 
+_READING = "reading published lists"
 _STAMPS = ("run_id", "published_at")
 _IN_EVERY_NEW_LIST = ("own_index", "p_top_k")
 """Columns that only lists of older releases may lack."""
@@ -69,6 +71,14 @@ _UPSERT_PUBLICATION = """
         states_as_of_date = coalesce(excluded.states_as_of_date, stored.states_as_of_date)
 """
 
+# In one statement without a temporary table: whoever records outcomes needs no right but to insert them.
+_INSERT_OUTCOMES = """
+    INSERT INTO bandicoot.call_outcomes (call_id, caregiver_id, call_date, attempted_at, outcome, recorded_by)
+    SELECT * FROM unnest(%s::text[], %s::text[], %s::date[], %s::timestamptz[], %s::text[], %s::text[])
+    ON CONFLICT (call_id) DO NOTHING
+"""
+_OUTCOMES_AT_ONCE = 50_000
+
 _DISTRICTS = """
     SELECT district FROM bandicoot.caregiver_states WHERE district IS NOT NULL
     UNION SELECT district FROM bandicoot.current_call_list WHERE district IS NOT NULL
@@ -87,21 +97,19 @@ class Publication:
     published_at: datetime
 
 
-def migrate(url: str) -> None:
+def migrate(url: str, *, limits: Limits | None = None) -> None:
     """Bring schema `bandicoot` to this release's revision; quick when it is there, safe from several processes.
 
-    Raises UnreachableError when the server does not answer, and InvalidInputError when the schema belongs to a newer
-    release.
+    Raises UnreachableError when the server does not answer, InvalidInputError when the schema belongs to a newer
+    release, and OutdatedSchemaError when it is at another revision and the user may not change that.
     """
-    with connect(url) as connection:
-        try:
-            row = connection.execute("SELECT version_num FROM bandicoot.alembic_version").fetchone()
-        except psycopg.errors.UndefinedTable:
-            row = None
-    if row == (HEAD_REVISION,):
+    with connect(url, limits=limits) as connection:
+        state = read_state(connection)
+    if state.is_current:
         return
+    require_migratable(state)
     # Alembic and SQLAlchemy take 0.2 s to import; only the run that upgrades pays for them.
-    importlib.import_module("bandicoot_core.stores.migrations.upgrade").upgrade_to_head(url)
+    importlib.import_module("bandicoot_core.stores.migrations.upgrade").upgrade(url, limits=limits)
 
 
 def publish_call_list(
@@ -113,33 +121,41 @@ def publish_call_list(
     model_version: str,
     run_id: str,
     published_at: datetime,
-    states: pa.Table | pa.RecordBatchReader | None = None,
+    states: pa.Table | pa.RecordBatchReader | Callable[[], pa.RecordBatchReader] | None = None,
 ) -> int:
     """Replace the list of a day in one transaction, announce it, and return its number of rows.
 
     `call_list` has the columns of UNSTAMPED_CALL_LIST; no rows make an empty list. `states` (INCOMING_STATES, at the
-    end of the day before `call_date`) also brings bandicoot.caregiver_states up to date, unless a publication has
-    brought it to a later day already. Two publications of a day wait for each other; the later one stays.
+    end of the day before `call_date`; a stream of them, or what opens one) also brings bandicoot.caregiver_states up
+    to date, unless a publication has brought it to a later day already. Two publications of a day wait for each other;
+    the later one stays. One that met a deadlock is repeated, unless `states` is a stream, which can be read once.
 
     Raises InvalidInputError when rows break their contract, name another day or model, repeat a rank or a caregiver,
-    or exceed the budget; UnreachableError when the server is lost. The previous list stays in place then.
+    or exceed the budget; BusyError when others stood in the way, UnreachableError when the server is lost. The
+    previous list stays in place then.
     """
     rows = _stamped(call_list, call_date, model_version, run_id, require_instant(published_at, "published_at"))
-    with whole_transaction(connection, f"publishing the call list of {call_date}"):
+    as_of_date = call_date - timedelta(days=1)
+
+    def publish() -> int:
         lock(connection, Lock.CALL_LIST, call_date.toordinal())
         connection.execute("DELETE FROM bandicoot.call_list WHERE call_date = %s", (call_date,))
         n_rows = copy_in(connection, sql.Identifier("bandicoot", "call_list"), rows)
         # Somebody may have been forgotten after the list was made; its other ranks stay as they are.
         of_day = sql.SQL("stored.call_date = {}").format(call_date)
         n_rows -= delete_suppressed(connection, sql.Identifier("bandicoot", "call_list"), rows=of_day)
-        as_of_date = call_date - timedelta(days=1)
-        is_refreshed = states is not None and refresh_states(connection, states, as_of_date=as_of_date)
+        given = states() if callable(states) else states
+        is_refreshed = given is not None and refresh_states(connection, given, as_of_date=as_of_date)
         connection.execute(
             _UPSERT_PUBLICATION,
             (call_date, n_rows, budget, model_version, run_id, published_at, as_of_date if is_refreshed else None),
         )
         connection.execute("SELECT pg_notify(%s, %s)", (CALL_LIST_CHANNEL, call_date.isoformat()))
-    return n_rows
+        return n_rows
+
+    n_attempts = 1 if isinstance(states, pa.RecordBatchReader) else ATTEMPTS
+    doing = f"publishing the call list of {call_date}"
+    return repeated(connection, doing, publish, is_bulk=True, n_attempts=n_attempts)
 
 
 def read_call_list(
@@ -176,7 +192,7 @@ def read_call_list(
 
 def last_publication(connection: psycopg.Connection, call_date: date | None = None) -> Publication | None:
     """The publication of the newest call date, or of the one given, empty lists included; None when there is none."""
-    with connection.cursor(row_factory=class_row(Publication)) as cursor:
+    with reading(connection, _READING), connection.cursor(row_factory=class_row(Publication)) as cursor:
         return cursor.execute(
             "SELECT call_date, n_rows, budget, model_version, run_id, published_at FROM bandicoot.list_publications "
             "WHERE %s::date IS NULL OR call_date = %s ORDER BY call_date DESC LIMIT 1",
@@ -186,7 +202,8 @@ def last_publication(connection: psycopg.Connection, call_date: date | None = No
 
 def known_districts(connection: psycopg.Connection) -> list[str]:
     """Districts of the current states and of the newest list, in the order of their letters' code points."""
-    return sorted(row[0] for row in connection.execute(_DISTRICTS))
+    with reading(connection, _READING):
+        return sorted(row[0] for row in connection.execute(_DISTRICTS))
 
 
 def pending_keys(connection: psycopg.Connection, *, call_date: date, pending_days: int) -> pa.Table:
@@ -206,17 +223,22 @@ def pending_keys(connection: psycopg.Connection, *, call_date: date, pending_day
 def record_outcomes(connection: psycopg.Connection, outcomes: pa.Table) -> int:
     """Add call outcomes (CALL_OUTCOMES_TABLE) and return how many were new; a call_id known already is left as it is.
 
-    Raises InvalidInputError when a value breaks the contract, or when the rows hold one call_id with two contents.
+    All are added or none; bandicoot_caller has all the rights it takes. Raises InvalidInputError when a value breaks
+    the contract, or when the rows hold one call_id with two contents; BusyError when others stood in the way.
     """
     rows = require_contract(outcomes, CALL_OUTCOMES_TABLE)
     rows = rows.group_by(rows.column_names).aggregate([]).sort_by("call_id")
     _refuse_contradictions(rows)
-    with whole_transaction(connection, "recording call outcomes"):
-        connection.execute("CREATE TEMPORARY TABLE incoming_outcomes (LIKE bandicoot.call_outcomes) ON COMMIT DROP")
-        copy_in(connection, sql.Identifier("incoming_outcomes"), rows)
-        return connection.execute(
-            "INSERT INTO bandicoot.call_outcomes SELECT * FROM incoming_outcomes ON CONFLICT (call_id) DO NOTHING"
-        ).rowcount
+
+    def record() -> int:
+        n_new = 0
+        for batch in rows.combine_chunks().to_batches(max_chunksize=_OUTCOMES_AT_ONCE):
+            columns = zip(batch.schema.names, batch.columns, strict=True)
+            literals = [array_literal(name, column) for name, column in columns]
+            n_new += connection.execute(_INSERT_OUTCOMES, literals).rowcount
+        return n_new
+
+    return repeated(connection, "recording call outcomes", record)
 
 
 def _stamped(call_list: pa.Table, call_date: date, model_version: str, run_id: str, published_at: datetime) -> pa.Table:

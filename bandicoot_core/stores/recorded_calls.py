@@ -11,6 +11,7 @@ from psycopg import sql
 from bandicoot_core.calendar import end_of_day, start_of_day
 from bandicoot_core.contracts import CALL_OUTCOMES_TABLE
 from bandicoot_core.stores.arrow_copy import copy_out
+from bandicoot_core.stores.connections import reading
 
 _COLUMNS = ("call_id", "caregiver_id", "call_date", "attempted_at", "outcome")
 _SCHEMA = pa.schema([CALL_OUTCOMES_TABLE.arrow_schema().field(name) for name in _COLUMNS])
@@ -22,8 +23,7 @@ _QUERY = sql.SQL("SELECT {} FROM bandicoot.call_outcomes WHERE attempted_at >= %
 @contextmanager
 def read_snapshot(connection: psycopg.Connection) -> Iterator[None]:
     """A REPEATABLE READ READ ONLY transaction: every read in the block sees the same moment."""
-    with connection.transaction():
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    with reading(connection, "reading recorded calls", is_bulk=True, is_snapshot=True):
         yield
 
 

@@ -14,5 +14,5 @@ def clear_published(connection: psycopg.Connection) -> None:
     """
     names = [name for name in PUBLISHED_TABLES if name != SUPPRESSION_SECRET.name]
     tables = sql.SQL(", ").join(sql.Identifier(SCHEMA, name) for name in names)
-    with whole_transaction(connection, "clearing the published schema"):
+    with whole_transaction(connection, "clearing the published schema", is_bulk=True):
         connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(tables))

@@ -55,7 +55,7 @@ def sole_writer(url: str, asset: str, partitions: Sequence[str], *, holder: str,
     away meanwhile: then another writer may have come between, and the block has to be run again.
     """
     deadline = time.monotonic() + wait_seconds
-    with connect(url) as connection, foreseen_errors(connection, f"the lock of {asset}"):
+    with connect(url) as connection, foreseen_errors(connection, f"locking {asset}"):
         while (found := _take(connection, asset, partitions, holder)) is not None:
             if time.monotonic() >= deadline:
                 raise PartitionHeldError(

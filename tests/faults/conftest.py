@@ -23,7 +23,7 @@ _RECORDS: dict[str, FaultRecord] = {}
 _READS: list[int] = []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site() -> Iterator[Site]:
     """One installation for all faults; each leaves it as healthy as it found it."""
     with tempfile.TemporaryDirectory(prefix="bandicoot-faults-") as folder, pytest.MonkeyPatch.context() as patch:

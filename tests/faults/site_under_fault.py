@@ -6,12 +6,14 @@ old and new can be told apart. How a fault is brought about belongs to the tests
 
 import hashlib
 import os
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from enum import Enum
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +22,7 @@ import pyarrow as pa
 from psycopg import sql
 
 from bandicoot_core.contracts import PUBLISHED_CALL_LIST
+from bandicoot_core.errors import CorruptPartitionError
 from bandicoot_core.settings import Settings, load_list_options, load_model_options
 from bandicoot_core.stores import embedded
 from bandicoot_core.stores.contract_checks import require_contract
@@ -40,6 +43,17 @@ CALL_DATE = date(2026, 11, 19)
 NOON = datetime(2026, 11, 19, 6, 30, tzinfo=UTC)
 N_CAREGIVERS = 600
 BUDGETS = (20, 35)
+
+
+class Work(Enum):
+    """What a run does, from little to much."""
+
+    PUBLICATION = "the list in the lake is published"
+    EXTRACTION = "the messages of the day before are read from the source again; the list stays"
+    LIST = "the list is made, checked and published"
+    NIGHT_AND_LIST = "the day before is closed, then the list"
+
+
 LIST_KEY = ("call_list", CALL_DATE.isoformat())
 _STAMPS = ["run_id", "published_at"]
 
@@ -83,13 +97,13 @@ class Site:
     seed: int
     records: dict[str, FaultRecord] = field(default_factory=dict)
     references: dict[int, Seen] = field(default_factory=dict)
-    seconds: dict[bool, float] = field(default_factory=dict)
-    """How long a run takes, with the night before the list and without."""
+    seconds: dict[Work, float] = field(default_factory=dict)
+    """How long a run takes."""
 
     def __post_init__(self) -> None:
         self.settings = Settings(home=self.home, lookback_days=28)
         self.installation = Installation(self.settings)
-        self.wanted = BUDGETS[0]
+        self._digests: dict[tuple[object, ...], str] = {}
         self._supervisor: threading.Timer | None = None
 
     # ---- making it
@@ -106,12 +120,13 @@ class Site:
             say=lambda _line: None,
             clock=lambda: NOON,
         )
-        for budget, with_night in ((BUDGETS[1], True), (BUDGETS[0], False)):
+        for budget, work in ((BUDGETS[1], Work.NIGHT_AND_LIST), (BUDGETS[0], Work.LIST)):
             started = time.monotonic()
-            self.must_run(budget, with_night=with_night)
-            self.seconds[with_night] = time.monotonic() - started
+            self.must_run(work, budget)
+            self.seconds[work] = time.monotonic() - started
             self.references[budget] = self.look()
             assert self.references[budget].rows.num_rows == budget
+            shutil.copytree(self._list_folder, self.home / f"list of {budget}")
         assert not self.differences(self.references[BUDGETS[0]], self.references[BUDGETS[1]])
 
     def generator(self, fault: str) -> np.random.Generator:
@@ -164,21 +179,32 @@ class Site:
 
     # ---- running
 
-    def other_budget(self) -> int:
-        """The budget whose list is not the published one; every try asks for it."""
+    def prepare(self, work: Work) -> int:
+        """Make ready for a run of some work; returns the budget of the list it will leave.
+
+        That is another list than the published one, so that a run has something to do, but after an extraction.
+        """
         with self.installation.published() as connection:
             publication = last_publication(connection, CALL_DATE)
-        self.wanted = BUDGETS[1] if publication is not None and publication.n_rows == BUDGETS[0] else BUDGETS[0]
-        return self.wanted
+        assert publication is not None
+        current = publication.n_rows
+        other = BUDGETS[1] if current == BUDGETS[0] else BUDGETS[0]
+        if work == Work.PUBLICATION:
+            shutil.copytree(self.home / f"list of {other}", self._list_folder, dirs_exist_ok=True)
+        return current if work == Work.EXTRACTION else other
 
-    def start(self, budget: int, *, with_night: bool = False, settings: Settings | None = None) -> ChildRun:
-        """The night before, if wanted, and the list, in a process of its own."""
-        return ChildRun(partial(run_list, settings or self.settings, budget, with_night=with_night))
+    def start(self, work: Work, budget: int, settings: Settings | None = None) -> ChildRun:
+        """Work in a process of its own."""
+        return ChildRun(partial(run_work, settings or self.settings, work, budget))
 
-    def must_run(self, budget: int, *, with_night: bool = False) -> None:
+    def must_run(self, work: Work, budget: int) -> None:
         """The same without any fault."""
-        outcome = self.start(budget, with_night=with_night).finish()
+        outcome = self.start(work, budget).finish()
         assert outcome.is_success, f"{outcome.message}\n{outcome.trace}"
+
+    @property
+    def _list_folder(self) -> Path:
+        return Path(str(self.installation.lake.folder(*LIST_KEY)))
 
     # ---- looking
 
@@ -208,17 +234,31 @@ class Site:
         found = {}
         for folder in Path(self.settings.lake_path).glob("*/*"):
             key = (folder.parent.name, folder.name)
-            manifest = self.installation.lake.manifest(*key)
+            try:
+                manifest = self.installation.lake.manifest(*key)
+            except CorruptPartitionError as error:
+                found[key] = str(error)
+                continue
             if manifest is None:
                 continue
             broken = [
                 entry.name
                 for entry in manifest.entries.values()
-                if not (folder / entry.name).exists()
-                or hashlib.sha256((folder / entry.name).read_bytes()).hexdigest() != entry.sha256
+                if not (folder / entry.name).exists() or self._digest(folder / entry.name) != entry.sha256
             ]
+            if folder.parent.name == "model_version":
+                # What was decided depends on who was champion before: that is no content.
+                manifest = replace(manifest, facts={})
             found[key] = f"broken: {broken}" if broken else hashlib.sha256(manifest.to_json().encode()).hexdigest()
         return found
+
+    def _digest(self, path: Path) -> str:
+        """The digest of a file, read only when its entry in the folder has changed."""
+        known = path.stat()
+        key = (str(path), known.st_ino, known.st_size, known.st_mtime_ns, known.st_ctime_ns)
+        if key not in self._digests:
+            self._digests[key] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return self._digests[key]
 
     @staticmethod
     def differences(before: Seen, after: Seen) -> list[str]:
@@ -233,6 +273,7 @@ class Site:
     def answer(
         self,
         fault: str,
+        work: Work,
         before: Seen,
         outcome: Outcome,
         *,
@@ -240,11 +281,12 @@ class Site:
         reader: ListReader | None = None,
         recover: Callable[[], object] | None = None,
         way: str = RUN_AGAIN,
-        with_night: bool = False,
+        expected: Seen | None = None,
     ) -> None:
         """Ask the questions after a try, bring the site back to health, record the answers, and insist on them.
 
-        `recover` is what a person does where running again is not enough; `way` names it in the table.
+        `recover` is what a person does where running again is not enough; `way` names it in the table. `expected` is
+        what everything else has to be in the end, where the fault itself has changed something.
         """
         record = self.records.setdefault(fault, FaultRecord(fault))
         after = self.look()
@@ -259,13 +301,13 @@ class Site:
             way = BY_ITSELF
         else:
             (recover or (lambda: None))()
-            self.must_run(wanted, with_night=with_night)
+            self.must_run(work, wanted)
         repeated = self.look()
         is_repeated = (
             repeated.unstamped.equals(self.references[wanted].unstamped)
             and repeated.is_whole
             and repeated.lake == self.references[wanted].lake
-            and not self.differences(before, repeated)
+            and not self.differences(expected or before, repeated)
         )
         record.n_tried += 1
         record.n_lost += is_lost
@@ -282,7 +324,7 @@ class Site:
         assert outcome.is_foreseen, f"{fault}: {outcome.error_class}: {outcome.message}\n{outcome.trace}"
         assert not differences, f"{fault}: {differences} have changed"
         assert is_listed_in_lake, f"{fault}: the list in the lake is neither the old nor the new one"
-        assert is_repeated, f"{fault}: not the same bytes after {way}: {self.differences(before, repeated)}"
+        assert is_repeated, f"{fault}: not the same bytes after {way}: {self.differences(expected or before, repeated)}"
 
     @staticmethod
     def _take_half(reader: ListReader | None) -> tuple[int, object]:
@@ -292,15 +334,19 @@ class Site:
         return n_half, reader.first_half
 
 
-def run_list(
-    settings: Settings, budget: int, *, with_night: bool, clock: Callable[[], datetime] = lambda: NOON
-) -> None:
-    """The day before, unless left out, and the list, as the nightly runs do."""
+def run_work(settings: Settings, work: Work, budget: int) -> None:
+    """Run some work as the command line does."""
     installation = Installation(settings)
     definitions = build_definitions(settings, lambda: NOON)
     day, key = (CALL_DATE - timedelta(days=1)).isoformat(), CALL_DATE.isoformat()
     config = {"ops": {"call_list": {"config": {"budget": budget}}}}
+    night, of_the_day = Step("nightly", day, day, why="test"), Step("daily_list", key, key, why="test")
     with open_instance(installation) as instance:
-        if with_night:
-            execute_step(definitions, instance, Step("nightly", day, day, why="test"))
-        execute_step(definitions, instance, Step("daily_list", key, key, why="test"), run_config=config)
+        if work == Work.NIGHT_AND_LIST:
+            execute_step(definitions, instance, night)
+        if work == Work.EXTRACTION:
+            execute_step(definitions, instance, night, only_asset="sms_events")
+        elif work == Work.PUBLICATION:
+            execute_step(definitions, instance, of_the_day, only_asset="published_call_list")
+        else:
+            execute_step(definitions, instance, of_the_day, run_config=config)

@@ -13,7 +13,7 @@ from bandicoot_core.settings import Settings
 from tests.faults.conftest import N_TRIES
 from tests.faults.cutting_proxy import CuttingProxy, Direction
 from tests.faults.list_reader import ListReader
-from tests.faults.site_under_fault import Site
+from tests.faults.site_under_fault import Site, Work
 
 Way = Callable[[Site, CuttingProxy], Settings]
 
@@ -48,15 +48,25 @@ def end_sessions(site: Site, proxy: CuttingProxy) -> None:
         )
 
 
-FAULTS: dict[str, tuple[Way, Direction, Callable[[Site, CuttingProxy], None]]] = {
-    "PostgreSQL killed (-9) during publication": (publication, "to_server", kill_server),
-    "PostgreSQL killed (-9) during extraction": (extraction, "to_client", kill_server),
-    "PostgreSQL killed (-9) during Dagster's own writes": (dagsters_writes, "to_server", kill_server),
-    "connection cut mid-COPY, publication": (publication, "to_server", cut),
-    "connection cut mid-COPY, extraction": (extraction, "to_client", cut),
-    "connection cut during Dagster's own writes": (dagsters_writes, "to_server", cut),
-    "session ended (pg_terminate_backend) during publication": (publication, "to_server", end_sessions),
-    "session ended (pg_terminate_backend) during extraction": (extraction, "to_client", end_sessions),
+FAULTS: dict[str, tuple[Work, Way, Direction, Callable[[Site, CuttingProxy], None]]] = {
+    "PostgreSQL killed (-9) during publication": (Work.PUBLICATION, publication, "to_server", kill_server),
+    "PostgreSQL killed (-9) during extraction": (Work.EXTRACTION, extraction, "to_client", kill_server),
+    "PostgreSQL killed (-9) during Dagster's own writes": (Work.PUBLICATION, dagsters_writes, "to_server", kill_server),
+    "connection cut mid-COPY, publication": (Work.PUBLICATION, publication, "to_server", cut),
+    "connection cut mid-COPY, extraction": (Work.EXTRACTION, extraction, "to_client", cut),
+    "connection cut during Dagster's own writes": (Work.PUBLICATION, dagsters_writes, "to_server", cut),
+    "session ended (pg_terminate_backend) during publication": (
+        Work.PUBLICATION,
+        publication,
+        "to_server",
+        end_sessions,
+    ),
+    "session ended (pg_terminate_backend) during extraction": (
+        Work.EXTRACTION,
+        extraction,
+        "to_client",
+        end_sessions,
+    ),
 }
 
 
@@ -64,19 +74,17 @@ FAULTS: dict[str, tuple[Way, Direction, Callable[[Site, CuttingProxy], None]]] =
 def test_a_lost_database_leaves_the_old_list_or_the_new_one(
     site: Site, reader: ListReader, proxy: CuttingProxy, fault: str
 ) -> None:
-    way, direction, strike = FAULTS[fault]
-    with_night = way is extraction
-    budget = site.other_budget()
-    assert site.start(budget, with_night=with_night, settings=way(site, proxy)).finish().is_success
+    work, way, direction, strike = FAULTS[fault]
+    budget = site.prepare(work)
+    assert site.start(work, budget, way(site, proxy)).finish().is_success
     n_bytes = proxy.n_bytes[direction]
-    moments = site.generator(fault).integers(1, n_bytes, size=N_TRIES)
     n_struck = 0
-    for moment in moments:
-        before, budget = site.look(), site.other_budget()
-        settings = way(site, proxy)
+    for moment in site.generator(fault).integers(1, n_bytes, size=N_TRIES):
+        budget = site.prepare(work)
+        before, settings = site.look(), way(site, proxy)
         proxy.arm(direction, int(moment), lambda: strike(site, proxy))
-        outcome = site.start(budget, with_night=with_night, settings=settings).finish()
+        outcome = site.start(work, budget, settings).finish()
         n_struck += proxy.has_struck
         print(f"{fault}, after {moment} of {n_bytes} bytes: {outcome.error_class}: {outcome.message}")
-        site.answer(fault, before, outcome, wanted=budget, reader=reader, with_night=with_night)
+        site.answer(fault, work, before, outcome, wanted=budget, reader=reader)
     assert n_struck >= N_TRIES * 3 // 4, f"only {n_struck} of {N_TRIES} runs were struck"

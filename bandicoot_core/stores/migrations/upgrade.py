@@ -1,8 +1,10 @@
-"""Brings schema `bandicoot` to the newest revision, in one transaction, and refreshes its comments.
+"""Brings schema `bandicoot` to a revision, in one transaction, and refreshes its comments and the roles' rights.
 
 Importing this loads Alembic and SQLAlchemy; published.migrate does so only when there is something to upgrade.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import LiteralString, cast
 
@@ -10,14 +12,24 @@ import alembic.command
 import alembic.util.exc
 import psycopg
 import sqlalchemy
+import sqlalchemy.exc
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from psycopg import sql
 
 from bandicoot_core.contracts import Column
 from bandicoot_core.errors import InvalidInputError
-from bandicoot_core.stores.connections import Lock, lock, url_parameters
+from bandicoot_core.stores.connections import Limits, Lock, limit, lock, session_parameters, url_parameters
+from bandicoot_core.stores.database_errors import explain
 from bandicoot_core.stores.migrations import HEAD_REVISION
 from bandicoot_core.stores.published_tables import PUBLISHED_TABLES, PUBLISHED_VIEWS, SCHEMA
+from bandicoot_core.stores.roles import apply_rights
+
+NOTHING = "base"
+"""The revision before the first: no tables."""
+
+_LOCK_SECONDS = 10.0
+"""How long a migration waits for a table. Its readers queue behind a migration that waits, so it gives up soon."""
 
 
 def alembic_config() -> Config:
@@ -42,26 +54,74 @@ def sqlalchemy_url(url: str) -> sqlalchemy.URL:
     )
 
 
-def upgrade_to_head(url: str) -> None:
-    """Apply what is missing; processes that come at the same time wait for one another.
+def revisions() -> list[str]:
+    """Every revision of this release, the oldest first."""
+    return [script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()][::-1]
 
-    Raises InvalidInputError when the schema is at a revision that this release does not have.
+
+def upgrade(url: str, revision: str = "head", *, limits: Limits | None = None) -> None:
+    """Bring the schema up to a revision; processes that come at the same time wait for one another.
+
+    Raises InvalidInputError when the revision, or the schema's own, is not one of this release; BusyError when
+    somebody else uses the tables; UnreachableError when the server is lost. Nothing has changed then.
     """
-    engine = sqlalchemy.create_engine(sqlalchemy_url(url), poolclass=sqlalchemy.NullPool)
+    require_revision(revision, also="head")
+    _migrate(url, lambda config: alembic.command.upgrade(config, revision), f"upgrading schema {SCHEMA}", limits)
+
+
+def downgrade(url: str, revision: str, *, limits: Limits | None = None) -> None:
+    """Bring the schema back to a revision, for an older release; what was written stays in the database.
+
+    Raises InvalidInputError when that is impossible without losing data, and else as `upgrade`.
+    """
+    require_revision(revision, also=NOTHING)
+    _migrate(url, lambda config: alembic.command.downgrade(config, revision), f"downgrading schema {SCHEMA}", limits)
+
+
+def require_revision(revision: str, *, also: str) -> None:
+    """InvalidInputError unless the revision is one of this release, or the word `also`."""
+    if revision != also and revision not in (known := revisions()):
+        raise InvalidInputError(f"revision {revision} is not known; choose one of {', '.join((*known, also))}")
+
+
+def _migrate(url: str, command: Callable[[Config], None], doing: str, limits: Limits | None) -> None:
+    arguments = {name: value for name, value in session_parameters(url).items() if name != "autocommit"}
+    engine = sqlalchemy.create_engine(sqlalchemy_url(url), poolclass=sqlalchemy.NullPool, connect_args=arguments)
     config = alembic_config()
-    with engine.begin() as connection:
+    with _explained(doing), engine.begin() as connection:
         session = cast(psycopg.Connection, connection.connection.driver_connection)
+        if limits is not None:
+            limit(session, statement_timeout=limits.bulk_seconds, lock_timeout=limits.bulk_seconds)
         lock(session, Lock.MIGRATION)
+        limit(session, lock_timeout=_LOCK_SECONDS)
         _ensure_schema(session)
         config.attributes["connection"] = connection
         try:
-            alembic.command.upgrade(config, "head")
+            command(config)
         except alembic.util.exc.CommandError as error:
             raise InvalidInputError(
-                f"schema {SCHEMA} cannot be brought to revision {HEAD_REVISION}: {error}; a newer release of Bandicoot "
-                "has probably migrated this database: install that release, or point BANDICOOT_DATABASE_URL elsewhere"
+                f"{doing} is not possible: {error}; this release knows revision {HEAD_REVISION} as the newest. If a "
+                "newer release has migrated this database, install that release, or point BANDICOOT_DATABASE_URL "
+                "elsewhere"
             ) from error
-        _comment_all(session)
+        if session.execute("SELECT version_num FROM bandicoot.alembic_version").fetchall() == [(HEAD_REVISION,)]:
+            _comment_all(session)
+        apply_rights(session)
+
+
+@contextmanager
+def _explained(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except (psycopg.Error, sqlalchemy.exc.DBAPIError) as error:
+        found = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
+        if not isinstance(found, psycopg.Error):
+            raise
+        # Only the server gives a code: without one the connection itself failed.
+        explained = explain(found, doing, is_lost=found.sqlstate is None)
+        if explained is None:
+            raise
+        raise explained from error
 
 
 def _ensure_schema(session: psycopg.Connection) -> None:

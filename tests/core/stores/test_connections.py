@@ -6,8 +6,8 @@ import time
 import psycopg
 import pytest
 
-from bandicoot_core.errors import InvalidInputError, InvalidSettingError, UnreachableError
-from bandicoot_core.stores.connections import Lock, connect, lock, whole_transaction
+from bandicoot_core.errors import BusyError, InvalidInputError, InvalidSettingError, UnreachableError
+from bandicoot_core.stores.connections import Limits, Lock, connect, lock, reading, repeated, whole_transaction
 
 
 def test_a_refused_connection_names_database_and_server_but_no_password() -> None:
@@ -55,15 +55,124 @@ def test_a_url_that_cannot_be_read_is_refused_without_being_shown(url: str) -> N
     assert refusal.value.__context__ is None
 
 
-def test_a_session_reads_and_writes_utf8_iso_dates_and_utc_whatever_the_database_prefers(database_url: str) -> None:
+def test_transactions_have_iso_dates_utc_and_limits_and_leave_nothing_in_the_session(database_url: str) -> None:
+    names = ("TimeZone", "DateStyle", "client_encoding", "statement_timeout", "lock_timeout")
+
+    def shown(connection: psycopg.Connection) -> list[str]:
+        return [row[0] for name in names if (row := connection.execute(f"SHOW {name}").fetchone())]
+
     with connect(database_url) as connection:
         name = connection.info.dbname
         connection.execute(
             f"ALTER DATABASE {name} SET TimeZone TO 'Asia/Kolkata'; ALTER DATABASE {name} SET DateStyle TO 'SQL, DMY'"
         )
+    with connect(database_url, limits=Limits(statement_seconds=5, bulk_seconds=70, lock_seconds=3)) as connection:
+        before = shown(connection)
+        with whole_transaction(connection, "looking"):
+            assert shown(connection) == ["UTC", "ISO, DMY", "UTF8", "5s", "3s"]
+        with reading(connection, "looking", is_bulk=True):
+            assert shown(connection) == ["UTC", "ISO, DMY", "UTF8", "70s", "3s"]
+        assert shown(connection) == before == ["Asia/Kolkata", "SQL, DMY", "UTF8", "0", "0"]
+        for _ in range(20):
+            with reading(connection, "looking"):
+                connection.execute("SELECT %s + 1", (1,))
+        assert connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
+
+
+def test_reads_join_an_open_transaction_and_a_snapshot_wants_its_own(database_url: str) -> None:
+    with connect(database_url) as connection, connect(database_url) as other:
+        other.execute("CREATE TABLE t (x int)")
+        with whole_transaction(connection, "looking"), reading(connection, "looking"):
+            connection.execute("INSERT INTO t VALUES (1)")
+        with reading(connection, "looking", is_snapshot=True):
+            assert connection.execute("SELECT count(*) FROM t").fetchone() == (1,)
+            other.execute("INSERT INTO t VALUES (2)")
+            assert connection.execute("SELECT count(*) FROM t").fetchone() == (1,)
+        with whole_transaction(connection, "looking"), pytest.raises(ValueError, match="inside a transaction"):
+            reading(connection, "looking", is_snapshot=True).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        (
+            "SELECT pg_sleep(9)",
+            r"counting: a statement took too long.*statement timeout.*nothing was written; run again",
+        ),
+        ("LOCK TABLE t", r"counting: another session holds.*lock timeout.*nothing was written; run again"),
+        ("SELECT pg_advisory_xact_lock(7)", r"counting: another session holds.*lock timeout.*nothing was written"),
+    ],
+)
+def test_a_limit_of_time_undoes_the_whole_transaction_and_says_so(
+    database_url: str, statement: str, message: str
+) -> None:
+    limits = Limits(statement_seconds=2, bulk_seconds=2, lock_seconds=1)
+    with connect(database_url, limits=limits) as connection, connect(database_url) as other:
+        connection.execute("CREATE TABLE t (x int)")
+        with other.transaction():
+            other.execute("SELECT FROM t; SELECT pg_advisory_xact_lock(7)")
+            with pytest.raises(BusyError, match=message), whole_transaction(connection, "counting"):
+                connection.execute(f"INSERT INTO t VALUES (1); {statement}")
+        with whole_transaction(connection, "counting"):
+            assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)
+
+
+def test_a_session_that_is_left_in_a_transaction_lets_go_of_its_locks(database_url: str) -> None:
+    limits = Limits(statement_seconds=1, bulk_seconds=1, lock_seconds=1)
+
+    def stop(stopped: psycopg.Connection) -> None:
+        with whole_transaction(stopped, "counting"):
+            lock(stopped, Lock.KEYS)
+            with whole_transaction(other, "counting"):
+                lock(other, Lock.KEYS)
+            stopped.execute("SELECT 1")
+
+    lost = pytest.raises(UnreachableError, match="counting: the connection to the server was lost")
+    with connect(database_url) as other, connect(database_url, limits=limits) as stopped, lost:
+        stop(stopped)
+
+
+def test_work_that_met_a_serialization_failure_is_repeated_and_gives_up_after_three_attempts(
+    database_url: str,
+) -> None:
+    attempts = 0
+
+    def work(n_conflicts: int) -> int:
+        nonlocal attempts
+        attempts += 1
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        connection.execute("SELECT FROM t")
+        if attempts <= n_conflicts:
+            other.execute("UPDATE t SET x = x + 10")
+        connection.execute("UPDATE t SET x = x + 1")
+        return attempts
+
+    with connect(database_url) as connection, connect(database_url) as other:
+        other.execute("CREATE TABLE t (x int); INSERT INTO t VALUES (0)")
+        assert repeated(connection, "counting", lambda: work(2)) == 3
+        assert other.execute("SELECT x FROM t").fetchone() == (21,)
+        attempts = 0
+        with pytest.raises(BusyError, match=r"counting: another session changed the same.*run again"):
+            repeated(connection, "counting", lambda: work(3))
+        assert attempts == 3
+        assert other.execute("SELECT x FROM t").fetchone() == (51,)
+        with pytest.raises(ZeroDivisionError):
+            repeated(connection, "counting", lambda: 1 // 0)
+
+
+def test_a_refused_right_names_the_command_that_gives_it(database_url: str) -> None:
     with connect(database_url) as connection:
-        shown = [connection.execute(f"SHOW {name}").fetchone() for name in ("TimeZone", "DateStyle", "client_encoding")]
-    assert shown == [("UTC",), ("ISO, DMY",), ("UTF8",)]
+        connection.execute("CREATE TABLE t (x int); DROP ROLE IF EXISTS stranger; CREATE ROLE stranger")
+        try:
+            with (
+                pytest.raises(
+                    InvalidInputError, match=r"counting: the database user may not.*bandicoot database roles"
+                ),
+                whole_transaction(connection, "counting"),
+            ):
+                connection.execute("SET LOCAL ROLE stranger; TABLE t")
+        finally:
+            connection.execute("DROP ROLE stranger")
 
 
 def test_a_whole_transaction_is_visible_to_others_only_as_a_whole(database_url: str) -> None:

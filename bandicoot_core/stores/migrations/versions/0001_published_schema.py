@@ -6,6 +6,9 @@ id, and a unique index on its md5 within a day's list.
 """
 
 from alembic import op
+from sqlalchemy import text
+
+from bandicoot_core.errors import InvalidInputError
 
 revision = "0001"
 down_revision = None
@@ -155,8 +158,24 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse: without the keys the lake can no longer be read."""
-    raise NotImplementedError(
-        "revision 0001 is not undone: dropping bandicoot.caregiver_keys would make every partition of the lake "
-        "unreadable for good; restore a backup instead, or drop schema bandicoot together with the lake"
-    )
+    """Drop the view and the tables, whatever revision made them, if they are empty.
+
+    InvalidInputError when one holds rows: without the keys the lake can no longer be read, and lists, outcomes and
+    draws are nowhere else.
+    """
+    connection = op.get_bind()
+    tables = connection.scalars(
+        text(
+            "SELECT quote_ident(relname) FROM pg_class WHERE relnamespace = to_regnamespace('bandicoot') "
+            "AND relkind = 'r' AND relname <> 'alembic_version' ORDER BY relname"
+        )
+    ).all()
+    filled = [name for name in tables if connection.scalar(text(f"SELECT EXISTS (SELECT FROM bandicoot.{name})"))]  # noqa: S608
+    if filled:
+        raise InvalidInputError(
+            f"revision 0001 is not undone: the tables {', '.join(filled)} hold rows that are kept nowhere else, and "
+            "without caregiver_keys no partition of the lake can be read; stay at 0001, or drop schema bandicoot "
+            "together with the lake"
+        )
+    op.execute("DROP VIEW bandicoot.current_call_list")
+    op.execute(f"DROP TABLE {', '.join(f'bandicoot.{name}' for name in tables)}")

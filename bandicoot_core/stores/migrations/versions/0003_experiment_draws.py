@@ -5,9 +5,16 @@ again. Who was assigned before keeps her arm: she was in control when h = first 
 md5(experiment:caregiver_id) / 2**32 lay below the control share c, hence in treatment when 1 - h is below 1 - c; her
 draw is 1 - h, half a step inward. All of them form one block of a stratum of their own, within which the hash drew
 everybody independently.
+
+A downgrade writes down the arms that follow from draws and shares, and leaves both where they are: the older release
+does not see them. It gives new caregivers arms of its own, by the hash; an upgrade takes the draws that are there and
+completes them as it did the first time.
 """
 
 from alembic import op
+from sqlalchemy import text
+
+from bandicoot_core.errors import InvalidInputError
 
 revision = "0003"
 down_revision = "0002"
@@ -16,7 +23,7 @@ depends_on = None
 
 _STATEMENTS = (
     """
-    CREATE TABLE bandicoot.experiment_rollouts (
+    CREATE TABLE IF NOT EXISTS bandicoot.experiment_rollouts (
         experiment text NOT NULL CHECK (experiment <> ''),
         in_force_at timestamptz NOT NULL,
         rollout_share double precision NOT NULL CHECK (rollout_share > 0 AND rollout_share <= 1),
@@ -25,7 +32,9 @@ _STATEMENTS = (
     """,
     """
     ALTER TABLE bandicoot.experiment_assignments
-        ADD COLUMN stratum text, ADD COLUMN block integer, ADD COLUMN draw double precision
+        ADD COLUMN IF NOT EXISTS stratum text,
+        ADD COLUMN IF NOT EXISTS block integer,
+        ADD COLUMN IF NOT EXISTS draw double precision
     """,
     """
     UPDATE bandicoot.experiment_assignments AS assigned
@@ -34,7 +43,7 @@ _STATEMENTS = (
         draw = 1 - (('x' || substr(md5(assigned.experiment || ':' || known.caregiver_id), 1, 8))::bit(32)::bigint + 0.5)
             / 4294967296.0
     FROM bandicoot.caregiver_keys AS known
-    WHERE known.caregiver_key = assigned.caregiver_key
+    WHERE known.caregiver_key = assigned.caregiver_key AND assigned.draw IS NULL
     """,
     # The old share is not stored anywhere: any number between the arms' draws tells them apart as it did. A round one
     # is taken where there is one, since the setting was round.
@@ -51,6 +60,7 @@ _STATEMENTS = (
             coalesce(min(draw) FILTER (WHERE ab_arm = 'control'), 1) AS high
         FROM bandicoot.experiment_assignments GROUP BY experiment
     ) AS seen
+    WHERE NOT EXISTS (SELECT FROM bandicoot.experiment_rollouts AS kept WHERE kept.experiment = seen.experiment)
     """,
     """
     ALTER TABLE bandicoot.experiment_assignments
@@ -63,16 +73,50 @@ _STATEMENTS = (
     """,
 )
 
+_WITHOUT_SHARE = """
+    SELECT min(experiment) FROM bandicoot.experiment_assignments AS assigned
+    WHERE NOT EXISTS (SELECT FROM bandicoot.experiment_rollouts AS share WHERE share.experiment = assigned.experiment)
+"""
+
+_DOWNGRADE = (
+    """
+    ALTER TABLE bandicoot.experiment_assignments
+        DROP CONSTRAINT experiment_assignments_draw,
+        DROP CONSTRAINT experiment_assignments_block,
+        ALTER COLUMN stratum DROP NOT NULL,
+        ALTER COLUMN block DROP NOT NULL,
+        ALTER COLUMN draw DROP NOT NULL,
+        ADD COLUMN ab_arm text CHECK (ab_arm IN ('treatment', 'control'))
+    """,
+    """
+    UPDATE bandicoot.experiment_assignments AS assigned
+    SET ab_arm = CASE WHEN assigned.draw < newest.rollout_share THEN 'treatment' ELSE 'control' END
+    FROM (
+        SELECT DISTINCT ON (experiment) experiment, rollout_share FROM bandicoot.experiment_rollouts
+        ORDER BY experiment, in_force_at DESC
+    ) AS newest
+    WHERE newest.experiment = assigned.experiment
+    """,
+    "ALTER TABLE bandicoot.experiment_assignments ALTER COLUMN ab_arm SET NOT NULL",
+)
+
 
 def upgrade() -> None:
-    """Add draws and rollouts; arms that were stored stay as they were."""
+    """Add draws and rollouts, or take back those that a downgrade has left; arms that were stored stay as they were."""
     for statement in _STATEMENTS:
         op.execute(statement)
 
 
 def downgrade() -> None:
-    """Refuse: the draws, and with them the comparison of the arms, would be lost."""
-    raise NotImplementedError(
-        "revision 0003 is not undone: dropping the draws of an experiment would lose who was in which arm; restore a "
-        "backup instead"
-    )
+    """Store the arms in force; draws and rollouts stay.
+
+    InvalidInputError when an experiment has draws and no rollout on record: nobody in it has an arm.
+    """
+    experiment = op.get_bind().scalar(text(_WITHOUT_SHARE))
+    if experiment is not None:
+        raise InvalidInputError(
+            f"revision 0003 is not undone: experiment {experiment!r} has draws, but no rollout says which arms they "
+            "mean; materialize caregivers once with BANDICOOT_EXPERIMENT set to it, which records one, then run again"
+        )
+    for statement in _DOWNGRADE:
+        op.execute(statement)
