@@ -15,11 +15,13 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
-from bandicoot_core.stores.connections import Lock, lock, whole_transaction
+from bandicoot_core.stores.connections import Lock, lock, reading, whole_transaction
 from bandicoot_core.stores.contract_checks import require_instant
 from bandicoot_core.stores.published import CALL_LIST_CHANNEL
 from bandicoot_core.stores.published_tables import DONE, FORGETTINGS, PUBLISHED_TABLES, REQUESTED, SCHEMA
 from bandicoot_core.stores.suppression import suppression_hash
+
+_DOING = "forgetting a caregiver"
 
 _KEY = "SELECT caregiver_key FROM bandicoot.caregiver_keys WHERE caregiver_id = %s"
 
@@ -83,7 +85,7 @@ def forget_published(
     when, and removes what may have come since. A caregiver nobody knows is suppressed all the same.
     """
     asked = require_instant(requested_at, "requested_at")
-    with whole_transaction(connection, "forgetting a caregiver"):
+    with whole_transaction(connection, _DOING, is_bulk=True):
         lock(connection, Lock.KEYS)
         connection.execute(_STOP_WRITERS)
         hash_ = suppression_hash(connection, caregiver_id)
@@ -99,32 +101,35 @@ def forget_published(
                 sql.Identifier(SCHEMA, name), sql.Identifier(column)
             )
             n_rows = connection.execute(statement, (value,)).rowcount
-            add_removed_rows(connection, hash_, f"{SCHEMA}.{name}", n_rows)
+            _add_rows(connection, hash_, f"{SCHEMA}.{name}", n_rows)
         return _require(connection, hash_)
 
 
 def count_published(connection: psycopg.Connection, caregiver_id: str) -> dict[str, int]:
     """How many rows each table of the schema has of a caregiver; tables without any are left out."""
-    row = connection.execute(_KEY, (caregiver_id,)).fetchone()
     counts = {}
-    for name, column, value in _places(caregiver_id, row[0] if row else None):
-        statement = sql.SQL("SELECT count(*) FROM {} WHERE {} = %s").format(
-            sql.Identifier(SCHEMA, name), sql.Identifier(column)
-        )
-        found = connection.execute(statement, (value,)).fetchone()
-        if found and found[0]:
-            counts[f"{SCHEMA}.{name}"] = int(found[0])
+    with reading(connection, "counting a caregiver's rows", is_bulk=True):
+        row = connection.execute(_KEY, (caregiver_id,)).fetchone()
+        for name, column, value in _places(caregiver_id, row[0] if row else None):
+            statement = sql.SQL("SELECT count(*) FROM {} WHERE {} = %s").format(
+                sql.Identifier(SCHEMA, name), sql.Identifier(column)
+            )
+            found = connection.execute(statement, (value,)).fetchone()
+            if found and found[0]:
+                counts[f"{SCHEMA}.{name}"] = int(found[0])
     return counts
 
 
 def find_forgetting(connection: psycopg.Connection, caregiver_id: str) -> Forgetting | None:
     """The record of a caregiver; None when nobody has asked to forget her."""
-    return _find(connection, suppression_hash(connection, caregiver_id))
+    with reading(connection, "looking for a record of forgetting"):
+        return _find(connection, suppression_hash(connection, caregiver_id))
 
 
 def key_of(connection: psycopg.Connection, caregiver_id: str) -> int | None:
     """The key a caregiver has, or had before she was forgotten; None when she never had one."""
-    row = connection.execute(_KEY, (caregiver_id,)).fetchone()
+    with reading(connection, "looking for a caregiver's key"):
+        row = connection.execute(_KEY, (caregiver_id,)).fetchone()
     if row is not None:
         return int(row[0])
     forgotten = find_forgetting(connection, caregiver_id)
@@ -133,19 +138,26 @@ def key_of(connection: psycopg.Connection, caregiver_id: str) -> int | None:
 
 def add_removed_rows(connection: psycopg.Connection, suppression_hash: str, place: str, n_rows: int) -> None:
     """Add to the record how many rows were removed from a place; none add nothing."""
-    if n_rows:
-        connection.execute(_ADD_ROWS, {"place": place, "n_rows": n_rows, "hash": suppression_hash})
+    with whole_transaction(connection, _DOING):
+        _add_rows(connection, suppression_hash, place, n_rows)
 
 
 def finish_forgetting(connection: psycopg.Connection, suppression_hash: str, *, done_at: datetime) -> Forgetting:
     """Record that every store was gone through; the first time stays recorded."""
-    connection.execute(_FINISH, (DONE, require_instant(done_at, "done_at"), suppression_hash))
-    return _require(connection, suppression_hash)
+    with whole_transaction(connection, _DOING):
+        connection.execute(_FINISH, (DONE, require_instant(done_at, "done_at"), suppression_hash))
+        return _require(connection, suppression_hash)
 
 
 def unfinished_forgettings(connection: psycopg.Connection) -> list[Forgetting]:
     """Records of caregivers whom not every store has lost yet, the oldest first."""
-    return _read(connection, "WHERE state <> %s ORDER BY requested_at", (DONE,))
+    with reading(connection, "looking for unfinished forgetting"):
+        return _read(connection, "WHERE state <> %s ORDER BY requested_at", (DONE,))
+
+
+def _add_rows(connection: psycopg.Connection, hash_: str, place: str, n_rows: int) -> None:
+    if n_rows:
+        connection.execute(_ADD_ROWS, {"place": place, "n_rows": n_rows, "hash": hash_})
 
 
 def _places(caregiver_id: str, caregiver_key: int | None) -> Iterator[tuple[str, str, str | int]]:

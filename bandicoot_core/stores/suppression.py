@@ -15,6 +15,7 @@ from psycopg import sql
 
 from bandicoot_core.errors import InvalidInputError
 from bandicoot_core.stores.arrow_copy import copy_out
+from bandicoot_core.stores.connections import reading
 
 HASH_OF = """encode(sha256(decode(secret.outer_key, 'hex')
     || sha256(decode(secret.inner_key, 'hex') || convert_to({id}, 'UTF8'))), 'hex')"""
@@ -63,9 +64,10 @@ def suppressed_ids(connection: psycopg.Connection, caregiver_ids: pa.Array | pa.
     """
     wanted = pc.unique(caregiver_ids.cast(pa.string())).drop_null()
     found: list[str] = []
-    for start in range(0, len(wanted), _IDS_PER_QUERY):
-        ids = wanted.slice(start, _IDS_PER_QUERY).to_pylist()
-        found.extend(row[0] for row in connection.execute(_SUPPRESSED, (ids,)))
+    with reading(connection, "looking for forgotten caregivers"):
+        for start in range(0, len(wanted), _IDS_PER_QUERY):
+            ids = wanted.slice(start, _IDS_PER_QUERY).to_pylist()
+            found.extend(row[0] for row in connection.execute(_SUPPRESSED, (ids,)))
     return pa.array(found, pa.string())
 
 
@@ -87,7 +89,8 @@ def forgotten_keys(connection: psycopg.Connection) -> pa.Table:
     What a run computed from while they were being forgotten may still hold them.
     """
     schema = pa.schema([pa.field("caregiver_key", pa.int64(), nullable=False)])
-    return copy_out(connection, sql.SQL(_FORGOTTEN_KEYS), (), schema)
+    with reading(connection, "looking for forgotten caregivers"):
+        return copy_out(connection, sql.SQL(_FORGOTTEN_KEYS), (), schema)
 
 
 def without_keys(rows: pa.Table, keys: pa.Table) -> pa.Table:
