@@ -75,5 +75,5 @@ SET_ASIDE = TableContract(
         # It is what a forgotten caregiver's records are found by.
         replace(CAREGIVER_KEY_COLUMN, description="Key of the caregiver, where she has one", is_nullable=True),
     ),
-    sort_by=("source_row", "column_name", "reason", "found"),
+    sort_by=("source_row", "column_name", "reason", "found", "caregiver_key"),
 )
