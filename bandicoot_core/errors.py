@@ -65,6 +65,10 @@ class UnreachableError(TransientError):
     """A server does not answer; the same run may succeed later."""
 
 
+class RefusedWriteError(BandicootError):
+    """A server answers, but refuses what is to be written: it is full, or the user may not write."""
+
+
 class BusyError(TransientError):
     """A server answers, but another session, a limit of time or lack of room stood in the way; nothing was written."""
 
@@ -75,7 +79,3 @@ class PartitionHeldError(BandicootError):
 
 class StorageFullError(BandicootError):
     """A disk that this process writes to is used up; make room, then run again."""
-
-
-class RefusedWriteError(BandicootError):
-    """A server answers, but refuses what is to be written: it is full, or the user may not write."""

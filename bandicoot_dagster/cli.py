@@ -1,4 +1,4 @@
-"""The command line: `bandicoot run | ui | call-list | model | evaluate | forget | demo | stop`.
+"""The command line: `bandicoot run | ui | call-list | model | evaluate | forget | dagster | demo | stop`.
 
 Each command is a few lines over the stores and the pipeline. Results go to standard output, progress and errors to
 standard error; the exit codes are those of `EXIT_CODES` and fit for cron.
@@ -28,6 +28,7 @@ from bandicoot_core.errors import (
     TransientError,
 )
 from bandicoot_core.settings import Settings, load_list_options, load_model_options, load_settings
+from bandicoot_dagster.cli_dagster import dagster
 from bandicoot_dagster.cli_evaluate import evaluate
 from bandicoot_dagster.cli_forget import forget
 from bandicoot_dagster.cli_model import model
@@ -73,6 +74,7 @@ def main() -> None:
 main.add_command(model)
 main.add_command(evaluate)
 main.add_command(forget)
+main.add_command(dagster)
 
 
 @main.command()

@@ -1,6 +1,7 @@
 """Dagster's own instance: where its files are, and its storage in PostgreSQL beside the published schema."""
 
 import os
+from importlib import resources
 from pathlib import Path
 
 import dagster as dg
@@ -9,35 +10,6 @@ from bandicoot_core.stores.installation import Installation
 from bandicoot_dagster.storage_errors import storage_errors
 
 STORAGE_VARIABLE = "BANDICOOT_DAGSTER_STORAGE"
-
-_INSTANCE_YAML = f"""\
-# Written by bandicoot when absent; yours to edit. The storage URL comes from the environment, never from this file.
-storage:
-  postgres:
-    postgres_url:
-      env: {STORAGE_VARIABLE}
-
-run_coordinator:
-  module: dagster.core.run_coordinator
-  class: QueuedRunCoordinator
-  config:
-    max_concurrent_runs: 2
-
-run_monitoring:
-  enabled: true
-
-retention:
-  schedule:
-    purge_after_days: 90
-  sensor:
-    purge_after_days:
-      skipped: 7
-      success: 30
-      failure: 90
-
-telemetry:
-  enabled: false
-"""
 
 
 def prepare_environment(installation: Installation) -> Path:
@@ -50,7 +22,7 @@ def prepare_environment(installation: Installation) -> Path:
     instance_yaml = home / "dagster.yaml"
     if not instance_yaml.exists():
         arriving = home / f".dagster.yaml-{os.getpid()}"
-        arriving.write_text(_INSTANCE_YAML)
+        arriving.write_text(resources.files("bandicoot_dagster").joinpath("dagster.yaml").read_text())
         arriving.replace(instance_yaml)
     os.environ[STORAGE_VARIABLE] = installation.dagster_storage_url
     # Without it every event of a history backfill costs Dagster a connection of its own.

@@ -22,6 +22,7 @@ from bandicoot_dagster.assets import (  # noqa: E402
     simulation,
     source,
 )
+from bandicoot_dagster.housekeeping import housekeeping  # noqa: E402
 from bandicoot_dagster.jobs import all_jobs  # noqa: E402
 from bandicoot_dagster.progress import progress_logger  # noqa: E402
 from bandicoot_dagster.resources import build_resources  # noqa: E402
@@ -47,6 +48,7 @@ ALL_ASSETS = [
     model.model_version,
     call_list.call_list,
     call_list.published_call_list,
+    call_list.index_cache,
     coverage.coverage_report,
     estimation.estimation_report,
     simulation.policy_simulation,
@@ -59,7 +61,7 @@ def build_definitions(settings: Settings | None = None, clock: Clock = system_cl
     """The project's definitions over one set of settings (default: the environment's) and one clock."""
     return dg.Definitions(
         assets=ALL_ASSETS,
-        jobs=all_jobs,
+        jobs=[*all_jobs, housekeeping],
         schedules=all_schedules,
         sensors=all_sensors,
         resources=build_resources(settings or load_settings(), clock),

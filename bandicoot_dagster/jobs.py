@@ -30,8 +30,8 @@ nightly = dg.define_asset_job(
 
 daily_list = dg.define_asset_job(
     "daily_list",
-    selection=dg.AssetSelection.assets(call_list.call_list, call_list.published_call_list),
-    description="Makes, checks and publishes the call list of a day from the states of the day before.",
+    selection=dg.AssetSelection.assets(call_list.call_list, call_list.published_call_list, call_list.index_cache),
+    description="Makes, checks and publishes the call list of a day from the states of the day before, then caches.",
     executor_def=dg.in_process_executor,
 )
 

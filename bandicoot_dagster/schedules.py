@@ -1,4 +1,4 @@
-"""Schedules in Asia/Kolkata: the nightly close at 01:00, training on Sunday at 02:00.
+"""Schedules in Asia/Kolkata: the nightly close at 01:00, training on Sunday at 02:00 and housekeeping at 05:00.
 
 The time zone comes from the partitions definitions; a 01:00 tick addresses the day that has just ended, the Sunday
 tick the week that has.
@@ -8,7 +8,9 @@ import warnings
 
 import dagster as dg
 
+from bandicoot_dagster.housekeeping import housekeeping
 from bandicoot_dagster.jobs import nightly, weekly_training
+from bandicoot_dagster.partitions import TIME_ZONE
 
 with warnings.catch_warnings():
     # Dagster's own call inside build_schedule_from_partitioned_job is deprecated; the function itself is not.
@@ -30,4 +32,13 @@ with warnings.catch_warnings():
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )
 
-all_schedules = [nightly_schedule, weekly_training_schedule]
+housekeeping_schedule = dg.ScheduleDefinition(
+    name="housekeeping_schedule",
+    job=housekeeping,
+    description="Every Sunday at 05:00 in India, after training and evaluation: removes what nobody reads any more.",
+    cron_schedule="0 5 * * 0",
+    execution_timezone=TIME_ZONE,
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+
+all_schedules = [nightly_schedule, weekly_training_schedule, housekeeping_schedule]

@@ -14,7 +14,7 @@ from bandicoot_core.contracts.backtest_tables import (
 )
 from bandicoot_core.contracts.coverage_tables import COVERAGE, COVERAGE_DIMENSIONS
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
-from bandicoot_core.contracts.estimation_tables import ESTIMATION
+from bandicoot_core.contracts.estimation_tables import DRAWN_CALLS, ESTIMATION
 from bandicoot_core.contracts.experiment_tables import (
     EXPERIMENT_BALANCE,
     EXPERIMENT_EFFECTS,
@@ -88,6 +88,7 @@ __all__ = [
     "CONTROL_ARM",
     "COVERAGE",
     "COVERAGE_DIMENSIONS",
+    "DRAWN_CALLS",
     "ENGAGED_EVENT_TYPES",
     "ENGAGEMENT_HISTORY",
     "ESTIMATION",

@@ -1,4 +1,4 @@
-"""The table that compares estimators of what calls do."""
+"""The tables that compare estimators of what calls do, and the model with the calls that chance chose."""
 
 from bandicoot_core.contracts.table_contract import Column, TableContract
 
@@ -9,8 +9,8 @@ ESTIMATION = TableContract(
         Column(
             "programme",
             "string",
-            "Where the numbers come from: types drawn at random, the same without any effect of calls, a given set of "
-            "types, or the held-out weeks of a history",
+            "Where the numbers come from: types drawn at random, the same without any effect of calls, a few types "
+            "that differ sharply in what a call does, or the held-out weeks of a history",
         ),
         Column("n_active", "float64", "Active weeks per cluster and state, on average", unit="caregiver-weeks"),
         Column("estimator", "string", "Name of the estimator"),
@@ -58,4 +58,26 @@ ESTIMATION = TableContract(
     ),
     key=("programme", "n_active", "estimator"),
     sort_by=("programme", "n_active", "estimator"),
+)
+
+DRAWN_CALLS = TableContract(
+    "drawn_calls",
+    "What listed and called caregivers did next, beside what the model says, by what put them on the list",
+    (
+        Column(
+            "chosen_by",
+            "string",
+            "draw: listed by chance (propensity below 1), weighted by 1 / propensity; order: listed for certain",
+            allowed=("draw", "order"),
+        ),
+        Column("state", "string", "State in the week of the call, or any", allowed=("any", "R", "U")),
+        Column("n_calls", "int64", "Calls whose next week is known", minimum=1),
+        Column("p_responsive", "float64", "Share responsive in the next week", minimum=0, maximum=1),
+        Column("p_fitted", "float64", "The same by the model, given her weeks up to the call", minimum=0, maximum=1),
+        Column("difference", "float64", "Share responsive minus fitted"),
+        Column("low", "float64", "Lower end of the 95% interval of the difference"),
+        Column("high", "float64", "Upper end of the 95% interval of the difference"),
+    ),
+    key=("chosen_by", "state"),
+    sort_by=("chosen_by", "state"),
 )

@@ -3,7 +3,7 @@
 from bandicoot_core.contracts.backtest_tables import CALIBRATION, MEMORY_TEST, MODEL_BACKTEST
 from bandicoot_core.contracts.coverage_tables import COVERAGE
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
-from bandicoot_core.contracts.estimation_tables import ESTIMATION
+from bandicoot_core.contracts.estimation_tables import DRAWN_CALLS, ESTIMATION
 from bandicoot_core.contracts.experiment_tables import (
     EXPERIMENT_BALANCE,
     EXPERIMENT_EFFECTS,
@@ -60,6 +60,7 @@ TABLES: dict[str, TableContract] = {
         CALIBRATION,
         MEMORY_TEST,
         ESTIMATION,
+        DRAWN_CALLS,
         EXPERIMENT_EFFECTS,
         EXPERIMENT_WEEKS,
         EXPERIMENT_BALANCE,

@@ -22,7 +22,12 @@ import pyarrow as pa
 from bandicoot_core.contracts import ACTIVE_TUPLE, BY_HISTORY, ESTIMATION, PASSIVE_TUPLE, conform
 from bandicoot_core.engagement.counts import passive_counts, transition_counts
 from bandicoot_core.engagement.words import bits
-from bandicoot_core.evaluation.simulated_programmes import SimulatedProgramme, random_types, simulate_programme
+from bandicoot_core.evaluation.simulated_programmes import (
+    SimulatedProgramme,
+    random_types,
+    sharp_types,
+    simulate_programme,
+)
 from bandicoot_core.model.assignment import assigned_by_history
 from bandicoot_core.model.behavioural_types import IntArray, means_under_posteriors
 from bandicoot_core.model.chances import FittedChances, fit_chances, member_tuples
@@ -36,10 +41,11 @@ from bandicoot_core.model.whittle import two_state_indices
 Draw = Callable[[np.random.Generator], tuple[FloatArray, FloatArray]]
 """Draws the types of a programme, (n_types, 2, 2), and their shares, (n_types,)."""
 
-RANDOM, NO_EFFECT, HELD_OUT = "random", "no effect", "held-out weeks"
+RANDOM, SHARP, NO_EFFECT, HELD_OUT = "random", "sharp types", "no effect", "held-out weeks"
 PROGRAMMES: dict[str, Draw] = {
     RANDOM: random_types,
     NO_EFFECT: lambda random: random_types(random, has_effect=False),
+    SHARP: sharp_types,
 }
 """Kinds of programmes by name."""
 

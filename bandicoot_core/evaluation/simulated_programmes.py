@@ -66,6 +66,17 @@ def random_types(
     return expit(np.stack([passive, passive + lift], axis=-1)), random.dirichlet(np.full(n_types, 3.0))
 
 
+def sharp_types(random: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """Four types (4, 2, 2) far apart in what a call does to them, though not in how they behave, and drawn shares (4,).
+
+    Those who stay responsive, sleepers whom a call wakes, those who fade and whom it keeps, and those whom it leaves
+    as they are: clusters of passive behaviour can't tell the middle two apart.
+    """
+    passive = np.array([[0.60, 0.94], [0.06, 0.70], [0.09, 0.80], [0.25, 0.70]])
+    active = np.array([[0.70, 0.96], [0.55, 0.74], [0.15, 0.95], [0.25, 0.70]])
+    return np.stack([passive, active], axis=-1), random.dirichlet(np.full(len(passive), 8.0))
+
+
 def simulate_programme(
     types: FloatArray,
     shares: FloatArray,

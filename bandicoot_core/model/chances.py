@@ -15,14 +15,8 @@ from threadpoolctl import threadpool_limits
 from bandicoot_core.contracts import ACTIVE_TUPLE, BY_HISTORY, CLUSTERS, PASSIVE_TUPLE, conform
 from bandicoot_core.engagement.counts import RECENT_ACTIVE_TUPLE, RECENT_PASSIVE_TUPLE
 from bandicoot_core.model.behavioural_types import BehaviouralTypes, Evidence, IntArray
-from bandicoot_core.model.call_effects import (
-    CallEffects,
-    cluster_chances,
-    fit_call_effects,
-    misfit_of,
-    nearest_clusters,
-    types_of,
-)
+from bandicoot_core.model.call_effects import CallEffects, fit_call_effects, misfit_of, nearest_clusters
+from bandicoot_core.model.cluster_chances import cluster_chances, types_of
 from bandicoot_core.model.empirical_bayes import fitted_prior, type_grid
 from bandicoot_core.model.estimators import (
     ESTIMATORS,
@@ -164,8 +158,7 @@ def _from_pooled(
         region=region,
         p_active=grid,
         lift=np.zeros((2, n_clusters)),
-        lift_covariance=np.zeros((2 * n_clusters, 2 * n_clusters)),
-        common_lift=np.zeros(2),
+        lift_covariance=np.zeros((2, n_clusters, n_clusters)),
         spread=np.zeros(2),
         misfit=misfit_of(passive_only.n_caregivers.sum()),
     )

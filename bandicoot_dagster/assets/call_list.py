@@ -1,4 +1,4 @@
-"""The call-list group: the ranked list of a day, its checks, and its publication."""
+"""The call-list group: the ranked list of a day, its checks, its publication, and the cache for its readers."""
 
 import dagster as dg
 
@@ -6,6 +6,7 @@ from bandicoot_core.calendar import parse_day, refuse_future_day
 from bandicoot_core.contracts import CALL_LIST, PUBLISHED_CALL_LIST
 from bandicoot_core.evaluation.charts import eligibility_funnel, list_by_district
 from bandicoot_core.pipeline.call_list import materialize_call_list, materialize_published_call_list
+from bandicoot_core.pipeline.index_cache import CACHE_CHECKS, materialize_index_cache
 from bandicoot_core.policy.checks import LIST_CHECKS, WARNING_ONLY
 from bandicoot_core.stores.installation import Installation
 from bandicoot_dagster import pools
@@ -99,4 +100,27 @@ def published_call_list(
             "dagster/table_name": "bandicoot.call_list",
             "dagster/uri": "bandicoot.current_call_list",
         }
+    )
+
+
+@dg.asset(
+    **described(
+        None,
+        group="call_list",
+        kinds=("redis",),
+        description=(
+            "What applications ask for again and again, in Redis: the Whittle indices of the model that made the "
+            "newest list, and every caregiver's state. Without Redis, or when it fails, they read PostgreSQL; the list "
+            "is published before and never waits for it."
+        ),
+    ),
+    partitions_def=list_days,
+    deps=[published_call_list],
+    check_specs=check_specs("index_cache", CACHE_CHECKS, warning_only=CACHE_CHECKS),
+)
+def index_cache(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
+    """Fill Redis."""
+    cached = materialize_index_cache(stores, day_of_run(context))
+    return dg.MaterializeResult(
+        metadata=dict(cached.facts), check_results=check_results([cached.outcome], "index_cache")
     )

@@ -4,14 +4,16 @@ import dagster as dg
 
 from bandicoot_core.contracts import ESTIMATION
 from bandicoot_core.pipeline.evaluation_estimation import materialize_estimation_report, read_estimation_report
-from bandicoot_core.settings import load_evaluation_options
+from bandicoot_core.settings import load_evaluation_options, load_model_options
 from bandicoot_core.stores.installation import Installation
 from bandicoot_dagster import pools
+from bandicoot_dagster.assets.call_list import call_list
 from bandicoot_dagster.assets.engagement import engagement_history
+from bandicoot_dagster.assets.model import transition_models
 from bandicoot_dagster.config import Training
 from bandicoot_dagster.describe import described
 from bandicoot_dagster.metadata import partition_metadata, report_metadata
-from bandicoot_dagster.partitions import weekly
+from bandicoot_dagster.partitions import training_window, weekly
 from bandicoot_dagster.runtime import day_of_run
 from bandicoot_dagster.steps import written_alone
 
@@ -23,11 +25,16 @@ from bandicoot_dagster.steps import written_alone
         kinds=("numpy", "parquet"),
         description=(
             "Which way of estimating what calls do comes nearest to the truth when calls are few: errors, the worth of "
-            "the list and the honesty of intervals on simulated programmes, and predictions of held-out weeks."
+            "the list and the honesty of intervals on simulated programmes, and predictions of held-out weeks. And "
+            "whether calls that chance chose did what the model says."
         ),
     ),
     partitions_def=weekly,
-    deps=[engagement_history],
+    deps=[
+        engagement_history,
+        transition_models,
+        dg.AssetDep(call_list, partition_mapping=training_window(load_model_options().training_weeks)),
+    ],
     pool=pools.EVALUATION,
 )
 @written_alone()

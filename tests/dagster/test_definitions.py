@@ -31,13 +31,14 @@ DESIGNED = {
     "model_version": "model",
     "call_list": "call_list",
     "published_call_list": "call_list",
+    "index_cache": "call_list",
     "coverage_report": "evaluation",
     "estimation_report": "evaluation",
     "policy_simulation": "evaluation",
     "model_backtest": "evaluation",
     "experiment_report": "evaluation",
 }
-WITHOUT_TABLE = {"features_only_mapper", "model_version"}
+WITHOUT_TABLE = {"features_only_mapper", "model_version", "index_cache"}
 
 
 def definitions(now: datetime | None = None) -> dg.Definitions:

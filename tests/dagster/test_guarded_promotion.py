@@ -273,7 +273,7 @@ def test_the_evaluation_of_a_week_is_written_with_its_pictures_and_its_check(pro
         assert str(materialization.metadata[name].value).startswith("![")
 
     estimation = lake.read(ESTIMATION, "estimation_report", KEY)
-    assert {"random", "no effect", "held-out weeks"} == set(estimation["programme"].to_pylist())
+    assert {"random", "no effect", "sharp types", "held-out weeks"} == set(estimation["programme"].to_pylist())
     [materialization] = result.asset_materializations_for_node("estimation_report")
     assert str(materialization.metadata["gain_by_active_weeks"].value).startswith("![")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from pydantic import SecretStr
 
 from bandicoot_core.contracts import (
     CALL_LIST,
@@ -31,6 +32,7 @@ from bandicoot_core.stores.models import champion, list_models, roll_back
 from bandicoot_core.stores.published import pending_keys
 from bandicoot_dagster.demo_source import extend_demo
 from tests.dagster.conftest import CALL_DATE, NOON, Programme
+from tests.servers.redis import RedisServer
 
 
 def test_the_current_list_is_published_with_the_columns_its_readers_rely_on(programme: Programme) -> None:
@@ -290,6 +292,47 @@ def test_an_unreachable_source_stops_the_run_and_names_the_server(programme: Pro
         broken.catch_up()
     assert "secret" not in str(refused.value)
     assert programme.published() == before
+
+
+@pytest.mark.parametrize(
+    ("redis", "status", "is_passed"),
+    [
+        ("none", "cache not configured", True),
+        ("running", "filled", True),
+        ("paused", "cache unreachable: consumers read PostgreSQL", False),
+    ],
+)
+def test_with_and_without_redis_the_list_is_published_and_its_readers_have_the_same_answers(
+    programme: Programme, redis_server: RedisServer, redis: str, status: str, is_passed: bool
+) -> None:
+    url = None if redis == "none" else SecretStr(redis_server.url)
+    settings = programme.installation.settings.model_copy(update={"redis_url": url})
+    cached = Programme(Installation(settings), programme.model_options, programme.clock)
+    before = programme.published()
+    try:
+        if redis == "paused":
+            redis_server.pause()
+        result = cached.run("daily_list", CALL_DATE.isoformat(), {"ops": {"call_list": {"config": {"budget": 20}}}})
+        assert result.success
+        [check] = [found for found in result.get_asset_check_evaluations() if found.check_name == "cache_is_filled"]
+        assert (check.passed, check.blocking, check.severity.value) == (is_passed, False, "WARN")
+        made = [event.step_materialization_data.materialization for event in result.get_asset_materialization_events()]
+        assert [made.asset_key.to_user_string() for made in made] == ["call_list", "published_call_list", "index_cache"]
+        assert made[-1].metadata["status"].value == status
+        with programme.installation.published() as connection:
+            ids = [row[0] for row in connection.execute("SELECT caregiver_id FROM bandicoot.caregiver_states")]
+            assert connection.execute("SELECT DISTINCT run_id FROM bandicoot.current_call_list").fetchall() == [
+                (result.run_id,)
+            ]
+        assert programme.published() == before
+        reader, stored = cached.installation.current, programme.installation.current
+        assert reader.read_states(ids) == stored.read_states(ids)
+        assert len(reader.read_states(ids).states) == len(ids) > 1000
+        assert reader.read_states(ids).came_from == ("cache" if redis == "running" else "database")
+        assert reader.read_indices().indices.equals(stored.read_indices().indices)
+    finally:
+        if redis == "paused":
+            redis_server.resume()
 
 
 def test_an_outcome_written_back_puts_the_caregiver_in_cool_down(programme: Programme) -> None:

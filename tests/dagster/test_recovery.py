@@ -6,11 +6,11 @@ true chances over the very weeks that were counted. Errors are weighted by those
 Chances are means of posterior means given all weeks of a member, those with calls included, which selection by the
 counts does not bias. Of the passive ones the error of the fitted mix of types is left: 0.004 when this was written,
 and it must stay below 0.007. Active chances rest on 20 to 3,000 weeks a cell, whose pooled shares alone would be off by
-0.015, and on lifts that the demo's types do not share with their neighbours: 0.021, and below 0.03.
+0.015, and on lifts that the demo's types do not share with their neighbours: 0.013, and below 0.03.
 
 What matters in the end is the list: caregivers listed for their index must be worth clearly more, by their true types,
 than unresponsive caregivers at large (calling the worst first: 0.46) and than the eligible at large (calling at random:
-0.33). Ranked by her cluster's index first they were worth 1.21, by her own, which knows how she answered calls, 1.35.
+0.33). Ranked by her cluster's index first they were worth 1.21, by her own, which knows how she answered calls, 1.39.
 """
 
 import uuid

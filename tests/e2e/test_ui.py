@@ -19,6 +19,7 @@ ASSETS = {
     "whittle_indices",
     "call_list",
     "published_call_list",
+    "index_cache",
     "policy_simulation",
     "model_backtest",
 }
@@ -80,7 +81,7 @@ def test_a_list_made_from_the_page_is_published_under_its_run(page: Page, publis
     page.get_by_text("daily_list", exact=True).click()
     page.get_by_role("button", name="Materialize all").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text("Launch runs to materialize 2 assets")
+    expect(dialog).to_contain_text("Launch runs to materialize 3 assets")
     dialog.get_by_role("button", name="Show all partitions").click()  # otherwise only those of the last 90 days
     choice = dialog.get_by_placeholder("ex: ")
     choice.fill(CALL_DATE)

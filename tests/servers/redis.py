@@ -93,6 +93,11 @@ class RedisServer:
         with self.client() as client:
             return set(client.scan_iter(count=1000))
 
+    def used_memory(self) -> int:
+        """Bytes in use."""
+        with self.client() as client:
+            return int(client.info("memory")["used_memory"])
+
     def configure(self, **options: str) -> None:
         """CONFIG SET on the running server; underscores stand for hyphens."""
         with self.client() as client:

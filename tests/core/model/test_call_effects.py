@@ -16,8 +16,9 @@ from bandicoot_core.model.behavioural_types import (
     own_index_table,
     posteriors,
 )
-from bandicoot_core.model.call_effects import CallEffects, cluster_chances, fit_call_effects, types_of
+from bandicoot_core.model.call_effects import CallEffects, fit_call_effects
 from bandicoot_core.model.chances import fit_chances, pooled_counts
+from bandicoot_core.model.cluster_chances import cluster_chances, types_of
 from bandicoot_core.model.empirical_bayes import passive_likelihood, share_started_in_r, type_grid
 from bandicoot_core.model.transitions import cell_arrays, transition_arrays
 from bandicoot_core.model.whittle import two_state_indices
@@ -145,8 +146,8 @@ def test_lifts_are_found_where_calls_do_something_and_none_where_they_do_nothing
         return fit_call_effects(drawn.tuples, _centroids(drawn))
 
     # The types' lifts in U: 1.8, 0.4 and 1.3 in log-odds.
-    assert effects(True).common_lift[0] > 0.6
-    assert effects(False).common_lift == pytest.approx([0, 0], abs=0.15)
+    assert effects(True).lift[0].mean() > 0.6
+    assert effects(False).lift.mean(axis=1) == pytest.approx([0, 0], abs=0.15)
 
 
 def test_the_estimates_are_the_truth_of_the_clusters_with_and_without_an_effect() -> None:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import psycopg
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from published_rows import AWKWARD_IDS, DAY, give_keys, list_rows, publish, state_rows
 
-from bandicoot_core.contracts import CLUSTERS, STATES, WHITTLE_INDICES
+from bandicoot_core.contracts import WHITTLE_INDICES
 from bandicoot_core.errors import MissingPartitionError, UnreachableError
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores.cache import Cache, forget, open_cache
@@ -23,14 +23,12 @@ from bandicoot_core.stores.cache_fill import fill_cache
 from bandicoot_core.stores.cache_keys import CURRENT_KEY, CaregiverFacts, StatesAsOf, state_key
 from bandicoot_core.stores.connections import connect
 from bandicoot_core.stores.current_reader import BOTH, CACHE, DATABASE, CurrentReader
-from bandicoot_core.stores.models import register_model
 from bandicoot_core.stores.published_tables import PUBLISHED_STATES
 from bandicoot_core.stores.reset import clear_published
+from tests.registered_models import MODELS, register
 from tests.servers.redis import RedisServer, cut_after
 
 IDS = ["A", "B", "C", "D"]
-SUNDAY = date(2026, 11, 8)
-MODELS = ("m-1", "m-2")
 
 
 def opened(redis_server: RedisServer, **changes: object) -> Cache:
@@ -49,43 +47,6 @@ def reader_of(
     cache: Cache | None, connection: psycopg.Connection, monotonic: Callable[[], float] = time.monotonic
 ) -> CurrentReader:
     return CurrentReader(cache, lambda: nullcontext(connection), monotonic=monotonic)
-
-
-def register(connection: psycopg.Connection, version: str, *, n_clusters: int = 2) -> None:
-    share = (1 + MODELS.index(version)) / 3
-    cells = [(cluster, state) for cluster in range(n_clusters) for state in STATES]
-    register_model(
-        connection,
-        version,
-        training_week=SUNDAY,
-        checks={},
-        recipe={},
-        clusters=pa.table(
-            {
-                "cluster_id": list(range(n_clusters)),
-                "p_passive_u": [share] * n_clusters,
-                "p_passive_r": [share] * n_clusters,
-                "n_caregivers": [1] * n_clusters,
-                "n_tuples": [1] * n_clusters,
-            },
-            schema=CLUSTERS.arrow_schema(),
-        ),
-        indices=pa.table(
-            {
-                "cluster_id": [cluster for cluster, _ in cells],
-                "state": [state for _, state in cells],
-                "whittle_index": [share + number / 7 for number in range(len(cells))],
-                "index_low": [1e-300] * len(cells),
-                "index_high": [float("nan")] * len(cells),
-                "is_indexable": [True] * len(cells),
-                "p_passive": [share] * len(cells),
-                "p_active": [0.1 + 0.2] * len(cells),
-            },
-            schema=WHITTLE_INDICES.arrow_schema(),
-        ),
-        run_id="run-1",
-        created_at=datetime(2026, 11, 15, tzinfo=UTC),
-    )
 
 
 def bring(connection: psycopg.Connection, states: pa.Table | None, *, day: date = DAY, **options: Any) -> None:
