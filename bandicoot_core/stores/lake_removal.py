@@ -43,8 +43,10 @@ def remove_rows(lake: Lake, asset: str, partition: str, caregiver_key: int) -> i
     can tell. Be the partition's only writer. Raises CorruptPartitionError when a file of it is not what was written.
     """
     manifest = lake.manifest(asset, partition)
-    if manifest is None:
+    if manifest is None or not is_in(lake, asset, partition, caregiver_key):
         return 0
+    for entry in manifest.entries.values():
+        lake._verify_digest(manifest, entry)
     n_removed = count_rows(lake, asset, partition, caregiver_key)
     if n_removed:
         manifest = _rewrite(lake, manifest, caregiver_key)
@@ -66,7 +68,6 @@ def _rewrite(lake: Lake, manifest: Manifest, caregiver_key: int) -> Manifest:
         staging = Path(staging_folder)
         entries: dict[str, FileEntry] = {}
         for name, entry in manifest.entries.items():
-            lake._verify_digest(manifest, entry)
             path = folder / entry.name
             if entry.n_rows is not None and _n_rows(path, caregiver_key):
                 staged = staging / f"{name}.parquet"
@@ -110,7 +111,7 @@ def _may_hold(path: UPath, caregiver_key: int) -> bool:
         return _n_rows(path, caregiver_key) > 0
     except FileNotFoundError:
         return False
-    except pa.ArrowInvalid:
+    except (pa.ArrowException, OSError):
         return True
 
 

@@ -40,6 +40,15 @@ _DELETE = sql.SQL(
     "DELETE FROM {table} AS stored USING bandicoot.suppression_secret AS secret WHERE {rows} AND {condition}"
 )
 
+_IS_LOST = """
+    SELECT EXISTS (SELECT FROM bandicoot.forgettings) AND NOT EXISTS (SELECT FROM bandicoot.suppression_secret)
+"""
+
+_LOST = (
+    "bandicoot.suppression_secret is empty, so that nobody who was forgotten can be recognized; restore its row from a "
+    "backup of this database before anything is extracted"
+)
+
 _FORGOTTEN_KEYS = "SELECT caregiver_key FROM bandicoot.forgettings WHERE caregiver_key IS NOT NULL ORDER BY 1"
 
 
@@ -50,10 +59,7 @@ def suppression_hash(connection: psycopg.Connection, caregiver_id: str) -> str:
     """
     row = connection.execute(_HASH, (caregiver_id,)).fetchone()
     if row is None:
-        raise InvalidInputError(
-            "bandicoot.suppression_secret is empty, so that nobody who was forgotten can be recognized; restore its "
-            "row from a backup of this database before anything is extracted"
-        )
+        raise InvalidInputError(_LOST)
     return str(row[0])
 
 
@@ -76,8 +82,11 @@ def delete_suppressed(
 ) -> int:
     """Delete the rows of a table whose caregiver_id is on the list, of those that `rows` selects; return how many.
 
-    `rows` is a condition that calls the table `stored`. With an empty list it costs next to nothing.
+    `rows` is a condition that calls the table `stored`. With an empty list it costs next to nothing. Raises
+    InvalidInputError when there is a list and the database has lost its secret.
     """
+    if connection.execute(_IS_LOST).fetchone() == (True,):
+        raise InvalidInputError(_LOST)
     condition = sql.SQL(_ON_THE_LIST).format(hash=sql.SQL(HASH_OF).format(id=sql.SQL("stored.caregiver_id")))
     statement = _DELETE.format(table=table, rows=rows or sql.SQL("true"), condition=condition)
     return connection.execute(statement).rowcount

@@ -3,10 +3,13 @@
 import hashlib
 import hmac
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import alembic.command
 import psycopg
 import pyarrow as pa
 import pytest
+import sqlalchemy
 from published_rows import (
     AWKWARD_IDS,
     DAY,
@@ -22,6 +25,7 @@ from published_rows import (
 
 from bandicoot_core.errors import InvalidInputError
 from bandicoot_core.stores.connections import connect
+from bandicoot_core.stores.embedded_place import log_path_for
 from bandicoot_core.stores.forgettings import (
     Forgetting,
     add_removed_rows,
@@ -36,6 +40,7 @@ from bandicoot_core.stores.keys import ensure_keys, read_keys
 from bandicoot_core.stores.migrations.upgrade import alembic_config, sqlalchemy_url
 from bandicoot_core.stores.published import last_publication, read_call_list, record_outcomes
 from bandicoot_core.stores.published_tables import PUBLISHED_TABLES
+from bandicoot_core.stores.roles import apply_roles
 from bandicoot_core.stores.suppression import forgotten_keys, suppressed_ids, suppression_hash
 
 ASKED_AT = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
@@ -189,10 +194,50 @@ def test_without_the_secret_nobody_is_forgotten_by_halves(published: psycopg.Con
     assert sum(count_published(published, "CG-2").values()) == 6
 
 
-def test_the_migration_goes_back_while_nobody_is_forgotten_and_is_refused_after(published_url: str) -> None:
-    import alembic.command
-    import sqlalchemy
+def test_without_the_secret_nobody_is_taken_in_while_somebody_is_forgotten(published: psycopg.Connection) -> None:
+    forget(published, "CG-2")
+    published.execute("DELETE FROM bandicoot.suppression_secret")
+    with pytest.raises(InvalidInputError, match="suppression_secret is empty"):
+        give_keys(published, IDS)
+    assert read_keys(published, experiment=EXPERIMENT).num_rows == 0
 
+
+def test_the_writers_role_is_enough_to_forget_and_no_other_sees_who_was(
+    published: psycopg.Connection, published_url: str
+) -> None:
+    fill(published)
+    apply_roles(published)
+    with connect(f"{published_url}&options=-c%20role%3Dbandicoot_writer") as writer:
+        record = forget(writer, "CG-2")
+        assert finish_forgetting(writer, record.suppression_hash, done_at=ASKED_AT).state == "done"
+    assert count_published(published, "CG-2") == {}
+    with connect(f"{published_url}&options=-c%20role%3Dbandicoot_caller") as caller:
+        for caregiver_id, n_taken in (("CG-2", 0), ("CG-1", 1)):
+            taken = caller.execute(
+                "INSERT INTO bandicoot.call_outcomes VALUES (%s, %s, %s, %s, 'busy', 'desk 4')",
+                (f"late {caregiver_id}", caregiver_id, DAY, NIGHT),
+            )
+            assert taken.rowcount == n_taken
+        for table in ("forgettings", "suppression_secret", "forgotten_draws"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                caller.execute(f"SELECT * FROM bandicoot.{table}")
+
+
+def test_the_embedded_servers_log_says_what_was_wrong_and_quotes_no_row(published: psycopg.Connection) -> None:
+    statement = (
+        "INSERT INTO bandicoot.caregiver_keys (caregiver_id, first_seen_at) "
+        "SELECT 'CG-{}', now() FROM generate_series(1, 2)"
+    )
+    with pytest.raises(psycopg.errors.ExclusionViolation):
+        published.execute(statement.format(7 * 11 * 13).encode())
+    row = published.execute("SHOW data_directory").fetchone()
+    assert row is not None
+    log = log_path_for(Path(row[0])).read_text()
+    assert "violates exclusion constraint" in log
+    assert "CG-1001" not in log
+
+
+def test_the_migration_goes_back_while_nobody_is_forgotten_and_is_refused_after(published_url: str) -> None:
     def downgrade() -> None:
         config = alembic_config()
         engine = sqlalchemy.create_engine(sqlalchemy_url(published_url), poolclass=sqlalchemy.NullPool)
