@@ -104,6 +104,6 @@ def test_a_damaged_partition_is_named_and_not_written_over(lake: Lake) -> None:
     content = bytearray(path.read_bytes())
     content[6] ^= 0xFF
     path.write_bytes(content)
-    with pytest.raises(CorruptPartitionError, match="events/D.*does not have the content that was written"):
+    with pytest.raises(CorruptPartitionError, match=r"events/D.*does not have the content that was written"):
         remove_rows(lake, "events", "D", 7)
     assert lake.require("events", "D") == manifest
