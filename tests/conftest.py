@@ -17,6 +17,7 @@ from bandicoot_core.stores.engine import open_engine
 from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.published import migrate
 from tests.servers.debian_postgres import DebianPostgres, debian_postgres
+from tests.servers.gcs import cloud_storage
 from tests.servers.pgbouncer import PgBouncer, pgbouncer
 from tests.servers.redis import RedisServer, running_redis
 
@@ -32,6 +33,19 @@ def engine() -> Iterator[Backend]:
 def lake(tmp_path: Path) -> Lake:
     """An empty lake on local disk."""
     return Lake(str(tmp_path / "lake"))
+
+
+@pytest.fixture(scope="session")
+def _cloud_storage() -> Iterator[str]:
+    with cloud_storage() as address:
+        yield address
+
+
+@pytest.fixture
+def cloud_storage_address(_cloud_storage: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an emulator of Google Cloud Storage, where gs:// leads during the test."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", _cloud_storage)
+    return _cloud_storage
 
 
 @pytest.fixture(scope="session")

@@ -1,20 +1,24 @@
-"""A connection to a fresh published schema, for the tests of the modules that read and write it.
+"""Fixtures of the stores' tests: a fresh published schema, and a lake on local disk or in Google Cloud Storage.
 
 What the pipeline does on a real installation is tested twice: on the wheel's PostgreSQL, and on Debian's through a
 pooler in transaction mode, in a database of another time zone.
 """
 
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from bandicoot_core.stores.connections import connect
 from bandicoot_core.stores.embedded import EmbeddedServer
+from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.published import migrate
 from bandicoot_core.stores.reset import clear_published
 from tests.conftest import fresh_database
 from tests.servers.debian_postgres import DebianPostgres
+from tests.servers.gcs import BUCKET
 from tests.servers.pgbouncer import PgBouncer
 
 TESTED_TWICE = {
@@ -81,3 +85,18 @@ def published(published_url: str) -> Iterator[psycopg.Connection]:
     """A connection to an empty published schema."""
     with connect(published_url) as connection:
         yield connection
+
+
+@pytest.fixture(params=["disk", "gcs"])
+def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
+    """An empty lake; every test that takes it runs on a local disk and on the storage emulator."""
+    if request.param == "disk":
+        return Lake(str(tmp_path / "lake"))
+    request.getfixturevalue("cloud_storage_address")
+    return Lake(f"gs://{BUCKET}/{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def disk_lake(tmp_path: Path) -> Lake:
+    """An empty lake on local disk, for tests about the disk itself."""
+    return Lake(str(tmp_path / "lake"))
