@@ -8,6 +8,7 @@ import psycopg
 import pytest
 import yaml
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from google.cloud import storage
 from psycopg.conninfo import conninfo_to_dict
 
 from bandicoot_core.errors import InvalidSettingError
@@ -16,6 +17,7 @@ from bandicoot_core.stores.installation import Installation
 from bandicoot_dagster.dagster_home import open_instance
 from tests.operations_guide import storage_blocks
 from tests.servers.debian_postgres import DebianPostgres
+from tests.servers.gcs import BUCKET
 from tests.servers.pgbouncer import PgBouncer
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +112,23 @@ def test_an_installation_writes_the_local_file_and_runs_on_it(
         assert isinstance(instance.compute_log_manager, LocalComputeLogManager)
         printed = list((tmp_path / "dagster" / "storage" / run.run_id).rglob("*.out"))
         assert [path.read_text() for path in printed] == ["printed by a step\n"]
+
+
+def test_what_steps_print_goes_to_the_bucket_that_is_set_and_is_deleted_there(
+    production_instance: OpenInstance,
+    dagster_database: str,
+    cloud_storage_address: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BANDICOOT_LOG_BUCKET", BUCKET)
+    instance = production_instance(dagster_database)
+    run_id = materialize(instance).run_id
+    bucket = storage.Client().bucket(BUCKET)
+    where = f"dagster/storage/{run_id}/"
+    printed = [blob.download_as_text() for blob in bucket.list_blobs(prefix=where) if blob.name.endswith(".out")]
+    assert printed == ["printed by a step\n"]
+    instance.compute_log_manager.delete_logs(prefix=[run_id])
+    assert list(bucket.list_blobs(prefix=where)) == []
 
 
 def _assert_configured(instance: dg.DagsterInstance) -> None:

@@ -37,8 +37,8 @@ class Kind:
 
 KINDS = (
     Kind("embedded", "disk", has_cache=False),
-    Kind("embedded", "disk", has_cache=True),
-    Kind("server", "disk", has_cache=False),
+    Kind("embedded", "bucket", has_cache=True),
+    Kind("server", "bucket", has_cache=False),
     Kind("pooled server", "disk", has_cache=True),
 )
 """Each kind of store with each other kind of store at least once; the first is the default, and what others equal."""

@@ -1,5 +1,6 @@
 """The same programme on every kind of installation gives the same lists, to the last digit."""
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from tests.installations.conftest import Ran
 from tests.installations.kinds import KINDS, Kind, embedded_site, server_site
 from tests.installations.site import BUDGET, Outcome, Site, run_programme
 from tests.servers.debian_postgres import DebianPostgres
+from tests.servers.gcs import BUCKET
 from tests.servers.pgbouncer import PgBouncer
 
 DEFAULT, *OTHERS = KINDS
@@ -26,6 +28,9 @@ def open_site(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[Kind]
         settings: dict[str, object] = {}
         if kind.has_cache:
             settings["redis_url"] = request.getfixturevalue("redis_server").url
+        if kind.lake == "bucket":
+            request.getfixturevalue("cloud_storage_address")
+            settings["lake_root"] = f"gs://{BUCKET}/{uuid.uuid4().hex}"
         if kind.server == "embedded":
             with embedded_site(tmp_path, **settings) as site:
                 yield site
