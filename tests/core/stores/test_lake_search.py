@@ -1,7 +1,5 @@
 """A caregiver is found in partitions of whatever generation, and gone from all of them once she was taken out."""
 
-from pathlib import Path
-
 import pyarrow as pa
 import pytest
 from ibis.backends.duckdb import Backend
@@ -52,7 +50,7 @@ def test_files_of_an_earlier_generation_and_torn_ones_may_hold_her_until_she_is_
     assert is_in(lake, "events", "D", 7)
     lake.rewrite_without("events", "D", 7, engine=engine)
     assert not is_in(lake, "events", "D", 7)
-    (Path(str(lake.folder("events", "D"))) / "torn.parquet").write_bytes(b"PAR1 half")
+    (lake.folder("events", "D") / "torn.parquet").write_bytes(b"PAR1 half")
     assert is_in(lake, "events", "D", 7)
 
 
@@ -67,7 +65,7 @@ def test_a_table_of_nobody_an_empty_one_and_an_absent_partition_have_no_rows_of_
 
 def test_a_truncated_partition_is_named(lake: Lake) -> None:
     manifest = lake.write("events", "D", {"data": (EVENTS, events(1, 7, 9))})
-    path = Path(str(lake.folder("events", "D"))) / manifest.entries["data"].name
+    path = lake.folder("events", "D") / manifest.entries["data"].name
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(CorruptPartitionError, match="events/D"):
         count_rows(lake, "events", "D", 7)
