@@ -243,7 +243,7 @@ def test_the_migration_goes_back_while_nobody_is_forgotten_and_is_refused_after(
         engine = sqlalchemy.create_engine(sqlalchemy_url(published_url), poolclass=sqlalchemy.NullPool)
         with engine.begin() as connection:
             config.attributes["connection"] = connection
-            alembic.command.downgrade(config, "0005-1")
+            alembic.command.downgrade(config, "0004-1")
 
     with connect(published_url) as connection:
         fill(connection)

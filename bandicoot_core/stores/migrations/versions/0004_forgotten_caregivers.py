@@ -8,7 +8,7 @@ import secrets
 from alembic import op
 from sqlalchemy import text
 
-revision = "0005"
+revision = "0004"
 down_revision = "0003"
 branch_labels = None
 depends_on = None
@@ -72,7 +72,7 @@ _TRIGGER = (
 _REFUSE_WHILE_NEEDED = """
     DO $$ BEGIN
         IF EXISTS (SELECT FROM bandicoot.forgettings) THEN
-            RAISE EXCEPTION 'revision 0005 is not undone: caregivers were forgotten and would come back without it'
+            RAISE EXCEPTION 'revision 0004 is not undone: caregivers were forgotten and would come back without it'
             USING HINT = 'keep this release, or empty bandicoot.forgettings if they may come back';
         END IF;
     END $$
