@@ -1,4 +1,4 @@
-"""The command line: `bandicoot run | ui | call-list | model | evaluate | demo | stop`.
+"""The command line: `bandicoot run | ui | call-list | model | evaluate | lake | demo | stop`.
 
 Each command is a few lines over the stores and the pipeline. Results go to standard output, progress and errors to
 standard error; the exit codes are those of `EXIT_CODES` and fit for cron.
@@ -16,9 +16,12 @@ from bandicoot_core.calendar import day_of, parse_day, refuse_future_day
 from bandicoot_core.errors import (
     BandicootError,
     CheckFailedError,
+    ConflictingWriteError,
+    CorruptPartitionError,
     InvalidInputError,
     MissingPartitionError,
     NoChampionError,
+    NoSpaceError,
     OutdatedPartitionError,
     RejectedModelError,
     TrainingFailedError,
@@ -26,6 +29,7 @@ from bandicoot_core.errors import (
 )
 from bandicoot_core.settings import Settings, load_list_options, load_model_options, load_settings
 from bandicoot_dagster.cli_evaluate import evaluate
+from bandicoot_dagster.cli_lake import lake
 from bandicoot_dagster.cli_model import model
 from bandicoot_dagster.opening import open_installation
 from bandicoot_dagster.runtime import system_clock
@@ -40,7 +44,10 @@ EXIT_CODES: dict[type[BandicootError], int] = {
     MissingPartitionError: 6,
     NoChampionError: 6,
     OutdatedPartitionError: 6,
+    CorruptPartitionError: 6,
     TrainingFailedError: 7,
+    NoSpaceError: 8,
+    ConflictingWriteError: 9,
 }
 """0 is success, 1 a fault nobody foresaw, 2 a wrong command line."""
 
@@ -65,6 +72,7 @@ def main() -> None:
 
 main.add_command(model)
 main.add_command(evaluate)
+main.add_command(lake)
 
 
 @main.command()

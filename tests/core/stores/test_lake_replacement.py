@@ -114,9 +114,8 @@ def test_a_writer_killed_at_every_step_leaves_the_old_partition_or_the_new_one(l
         process.stdin.write("\n")
         process.stdin.flush()
     process.communicate()
-    print(
-        f"killed at {n_old + n_new - 1} steps, {first} + {KILL_STRIDE} n: {n_old} left the old partition, {n_new - 1} the new one"
-    )
+    tried = f"{n_old + n_new - 1} steps from {first}, every {KILL_STRIDE}"
+    print(f"killed at {tried}: {n_old} left the old partition, {n_new - 1} the new one")
     assert (outcome, found) == ("done 0", wanted)
     assert n_old >= 2
     assert n_new >= 2
