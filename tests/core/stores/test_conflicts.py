@@ -19,8 +19,9 @@ PATIENT = "SET deadlock_timeout = '60s'"
 
 
 @pytest.fixture
-def rival(published_url: str) -> Iterator[psycopg.Connection]:
-    """Another session, which a deadlock leaves alone."""
+def rival(published: psycopg.Connection, published_url: str) -> Iterator[psycopg.Connection]:
+    """Another session, which a deadlock leaves alone; the first one looks for deadlocks soon."""
+    published.execute("SET deadlock_timeout = '20ms'")
     with connect(published_url) as connection:
         connection.execute(PATIENT)
         yield connection
