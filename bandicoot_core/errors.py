@@ -83,3 +83,7 @@ class PartitionHeldError(BandicootError):
 
 class StorageFullError(BandicootError):
     """A disk that this process writes to is used up; make room, then run again."""
+
+
+class ConflictingWriteError(TransientError):
+    """Another writer replaced the same thing meanwhile; what it wrote stands, and this run may be repeated."""

@@ -66,7 +66,12 @@ class Settings(BaseSettings):
     pool_size: int = Field(
         4, ge=1, le=100, description="Connections to the published schema that a process keeps open at most"
     )
-    lake_root: str | None = Field(None, description="Root of the lake; empty means `<home>/lake`")
+    lake_root: str | None = Field(
+        None, description="Root of the lake: a folder, or `gs://bucket/folder`; empty means `<home>/lake`"
+    )
+    lake_timeout_seconds: float = Field(
+        120, gt=0, le=3600, description="Seconds a request to the lake's object store may take"
+    )
     memory_limit: str = Field(
         "4GB",
         pattern=r"^\d+(\.\d+)?\s?(MB|GB|TB)$",

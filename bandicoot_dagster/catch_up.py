@@ -16,11 +16,13 @@ from bandicoot_core.pipeline.daily_staleness import stale_lists
 from bandicoot_core.settings import ListOptions, ModelOptions
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.models import ModelRecord, champion
+from bandicoot_dagster.abandoned_runs import end_abandoned_runs
 from bandicoot_dagster.dagster_home import open_instance
 from bandicoot_dagster.definitions import build_definitions
 from bandicoot_dagster.launch import execute_step
 from bandicoot_dagster.plan import Damaged, Step, damaged_partitions, plan_days, plan_model_and_list
 from bandicoot_dagster.runtime import Clock, system_clock
+from bandicoot_dagster.storage_errors import storage_errors
 
 
 def catch_up(
@@ -72,6 +74,8 @@ def _run_steps(
     definitions = build_definitions(installation.settings, clock)
     training_failure: BandicootError | None = None
     with open_instance(installation) as instance:
+        with storage_errors("ending abandoned runs"):
+            end_abandoned_runs(instance)
         for step in steps:
             say(f"{step.job}: {_span(step)} ({step.why})")
             started = time.monotonic()

@@ -68,6 +68,8 @@ def main() -> None:
             results[stage, size] = _measure("benchmarks.whittle_stages", stage, Case(folder, size, n_repeats))
         with _home(Case(f"{folder}/publish", SMALL, 5)) as case:
             results["publish", SMALL] = _measure("benchmarks.publishing", "publish", case)
+        with _home(Case(f"{folder}/cache", SMALL, 5)) as case:
+            results["cache_fill", SMALL] = _measure("benchmarks.caching", "cache_fill", case)
         for n_caregivers in sorted(options.caregivers):
             with _home(Case(f"{folder}/{n_caregivers}", n_caregivers)) as case:
                 has_postgresql = not options.no_postgresql and n_caregivers <= LARGEST_IN_POSTGRESQL

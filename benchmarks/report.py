@@ -30,6 +30,7 @@ STAGES = {
     "row_by_row": "PostgreSQL: states, EXISTS caregiver by caregiver",
     "as_planned": "PostgreSQL: the same statement as it plans it",
     "publish": "publish a list in one transaction",
+    "cache_fill": "fill Redis with every state and the indices",
     "command": "`bandicoot run`, the nights after the first",
     "closed_form": "Whittle closed form, two-state arms",
     "solver": "Whittle solver, one arm of that many states",
@@ -111,6 +112,7 @@ FIGURES = (
         is_lower_better=False,
     ),
     Figure("publish 200,000 rows in one transaction", _seconds("publish", SMALL), "s", 3),
+    Figure("fill Redis with 200,000 states", _seconds("cache_fill", SMALL), "s", 5),
 )
 
 
@@ -210,6 +212,13 @@ def _notes(results: Results) -> list[str]:
     for size in sorted({size for stage, size in results if stage == "training"}):
         steps = ", ".join(f"{name} {_number(float(took))} s" for name, took in results["training", size].facts.items())
         notes.append(f"*Weekly training* of {size:,} caregivers: {steps}.")
+    for size in sorted({size for stage, size in results if stage == "cache_fill"}):
+        facts = results["cache_fill", size].facts
+        notes.append(
+            f"*Redis* holds {size:,} states and the indices in {_number(float(facts['redis_mb']))} MB. One caregiver's "
+            f"state is read from it in {_number(float(facts['cache_ms']))} ms, from PostgreSQL, on a connection of its "
+            f"own, in {_number(float(facts['database_ms']))} ms."
+        )
     for size in sorted({size for stage, size in results if stage == "command"}):
         facts = results["command", size].facts
         notes.append(

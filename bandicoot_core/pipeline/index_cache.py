@@ -14,7 +14,7 @@ import psycopg
 
 from bandicoot_core.checks import CheckOutcome, Fact
 from bandicoot_core.errors import BandicootError, RefusedWriteError, UnreachableError
-from bandicoot_core.stores.cache import Cache, forget
+from bandicoot_core.stores.cache import Cache
 from bandicoot_core.stores.cache_fill import Filled, fill_cache, no_fill_under_way
 from bandicoot_core.stores.current_answers import Standing, standing
 from bandicoot_core.stores.installation import Installation
@@ -53,22 +53,6 @@ def materialize_index_cache(stores: Installation, call_date: date) -> CachedList
     if isinstance(filled, Standing):
         return _told("left as it is", f"The list of {filled.call_date} is newer than that of {call_date}.")
     return _filled(cache, filled, time.monotonic() - started)
-
-
-def forget_in_cache(stores: Installation, caregiver_id: str) -> int:
-    """Remove what Redis may hold of a caregiver and return how many keys there were; 0 when no cache is configured.
-
-    Remove her from PostgreSQL first. A fill under way is waited for, so that it cannot write her again. Raises
-    UnreachableError or RefusedWriteError when it was not done; her state then lasts until its time is over.
-    """
-    cache = stores.cache
-    if cache is None:
-        return 0
-    with (
-        stores.published() as guard,
-        no_fill_under_way(guard, wait_seconds=2 * cache.options.fill_seconds),
-    ):
-        return forget(cache, caregiver_id)
 
 
 def _fill(stores: Installation, cache: Cache, call_date: date) -> Filled | Standing:

@@ -84,7 +84,7 @@ class Installation:
     @cached_property
     def lake(self) -> Lake:
         """The lake."""
-        return Lake(self.settings.lake_path)
+        return Lake(self.settings.lake_path, timeout_seconds=self.settings.lake_timeout_seconds)
 
     @cached_property
     def cache(self) -> Cache | None:

@@ -123,6 +123,7 @@ def published_call_list(
     partitions_def=list_days,
     deps=[published_call_list],
     check_specs=check_specs("index_cache", CACHE_CHECKS, warning_only=CACHE_CHECKS),
+    pool=pools.CALL_LIST,
 )
 def index_cache(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """Fill Redis."""
