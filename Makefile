@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint e2e format browser servers bench clean
+.PHONY: help run test lint e2e format browser servers bench faults clean
 
 help:
 	@echo "make run     fill the embedded server with a demo programme and print who to call today"
 	@echo "make test    run every test (unit, integration, end to end in a browser)"
 	@echo "make e2e     only the tests in a real browser"
 	@echo "make lint    formatting, linting, types, layers, Dagster definitions"
+	@echo "make faults  break everything, many times, and write docs/reliability.md (long)"
 	@echo "make bench   print the table of figures for this machine (long)"
 
 $(VENV)/python.stamp:
@@ -58,6 +59,12 @@ format: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.figures
+
+# How often each fault is tried; with 10, some ten minutes.
+BANDICOOT_FAULT_TRIES ?= 10
+
+faults: $(VENV)/dev.stamp servers
+	BANDICOOT_FAULT_TRIES=$(BANDICOOT_FAULT_TRIES) BANDICOOT_FAULT_REPORT=docs/reliability.md $(BIN)/pytest --timeout 3600 tests/faults
 
 clean:
 	rm -rf $(VENV) build *.egg-info

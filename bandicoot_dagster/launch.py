@@ -7,6 +7,7 @@ import dagster as dg
 
 from bandicoot_core import errors
 from bandicoot_core.errors import BandicootError, CheckFailedError
+from bandicoot_dagster.abandoned_runs import this_process
 from bandicoot_dagster.plan import Step
 from bandicoot_dagster.storage_errors import is_of_storage, storage_errors, storage_lost
 
@@ -31,9 +32,10 @@ def execute_step(
     config = {"loggers": {"progress": {}}, **(run_config or {})}
     selection = [dg.AssetKey(only_asset)] if only_asset else None
     if step.first_partition == step.last_partition:
-        where: dict[str, Any] = {"partition_key": step.first_partition}
+        where: dict[str, Any] = {"partition_key": step.first_partition, "tags": this_process()}
     else:
-        where = {"tags": {_RANGE_START: step.first_partition, _RANGE_END: step.last_partition}}
+        tags = {_RANGE_START: step.first_partition, _RANGE_END: step.last_partition}
+        where = {"tags": {**tags, **this_process()}}
     with storage_errors(f"{step.job} for {step.last_partition}"):
         result = job.execute_in_process(
             run_config=config, instance=instance, raise_on_error=False, asset_selection=selection, **where

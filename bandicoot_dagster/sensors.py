@@ -1,10 +1,12 @@
-"""Sensors: the list of a day follows the night that closed the day before, evaluation follows weekly training."""
+"""Sensors: the list of a day follows the night that closed the day before, evaluation follows weekly training, and
+runs that were killed are ended."""
 
 from datetime import timedelta
 
 import dagster as dg
 
 from bandicoot_core.calendar import day_of, parse_day
+from bandicoot_dagster.abandoned_runs import end_abandoned_runs
 from bandicoot_dagster.jobs import daily_list, evaluation, nightly, weekly_training
 from bandicoot_dagster.runtime import Clock
 
@@ -75,4 +77,17 @@ evaluation_after_refusal = _evaluation_after(
     "Judges the models of a week whose candidate was refused, too: then it matters most.",
 )
 
-all_sensors = [list_after_nightly, evaluation_after_training, evaluation_after_refusal]
+
+@dg.sensor(
+    name="abandoned_runs",
+    description="Ends runs of the command line whose process was killed, so that nothing waits for them.",
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=60,
+)
+def abandoned_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Look after runs that nobody watches."""
+    ended = end_abandoned_runs(context.instance)
+    return dg.SkipReason(f"ended {', '.join(ended)}" if ended else "every run has its process")
+
+
+all_sensors = [list_after_nightly, evaluation_after_training, evaluation_after_refusal, abandoned_runs]

@@ -32,7 +32,7 @@ from bandicoot_core.policy.checks import list_checks
 from bandicoot_core.settings import ListOptions, load_list_options
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.keys import caregiver_ids_for
-from bandicoot_core.stores.lake import LakeReader
+from bandicoot_core.stores.lake_reader import LakeReader
 from bandicoot_core.stores.manifest import Manifest
 from bandicoot_core.stores.models import ModelRecord, champion
 from bandicoot_core.stores.published import pending_keys, publish_call_list

@@ -18,6 +18,7 @@ import psycopg
 import pyarrow as pa
 from ibis.backends.duckdb import Backend
 
+from bandicoot_core.calendar import end_of_day
 from bandicoot_core.contracts import CALLS, CAREGIVERS, SMS_EVENTS, VACCINATIONS
 from bandicoot_core.engagement.intake import (
     Intake,
@@ -34,8 +35,8 @@ from bandicoot_core.settings import Settings
 from bandicoot_core.stores.keys import keys_of, load_keys
 from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.manifest import Manifest
-from bandicoot_core.stores.recorded_calls import read_calls, read_snapshot
-from bandicoot_core.stores.source import Source
+from bandicoot_core.stores.recorded_calls import NO_CALLS, fingerprints_of_calls, read_calls, read_snapshot
+from bandicoot_core.stores.source import Source, SourceSnapshot
 
 DAYS_PER_READ = 7
 
@@ -71,9 +72,10 @@ def extract_caregivers(
     experiment before anything is written; `seen_at` (UTC) is recorded with new ones, and with a rollout share that was
     not in force before. `connection` is to the published schema, in autocommit.
 
-    Raises UnreachableError when a server does not answer, SchemaDriftError when the source's columns are not as
-    expected, and TooManyInvalidRowsError for the first day of which too many rows would be set aside: its partition
-    stays as it was, and earlier days remain written. The other functions here raise the same.
+    Raises UnreachableError when a server does not answer, LaggingSourceError when the source is a replica without the
+    end of the last day, SchemaDriftError when the source's columns are not as expected, and TooManyInvalidRowsError
+    for the first day of which too many rows would be set aside: its partition stays as it was, and earlier days remain
+    written. The other functions here raise the same.
     """
     source.check_schema(["caregivers"])
     recipe = {
@@ -82,7 +84,7 @@ def extract_caregivers(
         "rollout_share": settings.rollout_share,
     }
     target = IntakeTarget(lake, engine, CAREGIVERS, "caregivers", settings.max_invalid_share, recipe)
-    with source.snapshot() as snapshot, _temporary(engine, _REGISTRY, _KEYS, _JUDGED):
+    with _snapshot(source, days, settings) as snapshot, _temporary(engine, _REGISTRY, _KEYS, _JUDGED):
 
         def take_in(rows: ibis.Table, chunk: Sequence[date]) -> Intake:
             registry = engine.create_table(_REGISTRY, rows, temp=True)
@@ -113,7 +115,7 @@ def extract_sms_events(
     """
     source.check_schema(["sms_logs"])
     target = IntakeTarget(lake, engine, SMS_EVENTS, "sms_logs", settings.max_invalid_share)
-    with source.snapshot() as snapshot, _temporary(engine, _KEYS, _JUDGED, _EVENTS):
+    with _snapshot(source, days, settings) as snapshot, _temporary(engine, _KEYS, _JUDGED, _EVENTS):
         keys = load_keys(connection, engine, experiment=settings.experiment, name=_KEYS).drop("ab_arm")
 
         def take_in(rows: ibis.Table, chunk: Sequence[date]) -> Intake:
@@ -142,7 +144,7 @@ def extract_vaccinations(
     """
     source.check_schema(["vaccinations"])
     target = IntakeTarget(lake, engine, VACCINATIONS, "vaccinations", settings.max_invalid_share, is_small=True)
-    with source.snapshot() as snapshot, _temporary(engine, _HELD, _KEYS, _JUDGED):
+    with _snapshot(source, days, settings) as snapshot, _temporary(engine, _HELD, _KEYS, _JUDGED):
 
         def take_in(rows: ibis.Table, chunk: Sequence[date]) -> Intake:
             judged = judge_vaccinations(*_with_their_keys(rows, connection, engine))
@@ -164,10 +166,20 @@ def extract_calls(
 ) -> list[Manifest]:
     """Write the `calls` partitions of some Asia/Kolkata days: calls attempted on each, from bandicoot.call_outcomes.
 
-    Caregivers must have their keys already; parameters and errors are those of extract_caregivers.
+    Caregivers must have their keys already; parameters and errors are those of extract_caregivers. Each manifest has
+    the fingerprint of the calls recorded for its day.
     """
-    target = IntakeTarget(lake, engine, CALLS, "call_outcomes", settings.max_invalid_share, is_small=True)
     with read_snapshot(connection), _temporary(engine, _HELD, _KEYS, _JUDGED):
+        recorded = fingerprints_of_calls(connection, min(days), max(days)) if days else {}
+        target = IntakeTarget(
+            lake,
+            engine,
+            CALLS,
+            "call_outcomes",
+            settings.max_invalid_share,
+            facts={day: {"fingerprint": recorded.get(day, NO_CALLS)} for day in days},
+            is_small=True,
+        )
 
         def take_in(rows: ibis.Table, chunk: Sequence[date]) -> Intake:
             judged = judge_calls(*_with_their_keys(rows, connection, engine), chunk)
@@ -176,6 +188,12 @@ def extract_calls(
         return _write_chunks(
             target, _chunks(days), lambda *span: nullcontext(read_calls(connection, *span)), take_in, on_progress
         )
+
+
+def _snapshot(source: Source, days: Sequence[date], settings: Settings) -> AbstractContextManager[SourceSnapshot]:
+    """One snapshot of the source for all days; the newest of them must be there to its end, but for what may lack."""
+    tolerated = timedelta(minutes=settings.max_source_lag_minutes)
+    return source.snapshot(complete_until=end_of_day(max(days)) - tolerated if days else None)
 
 
 def _write_chunks(

@@ -32,6 +32,8 @@ class IntakeTarget:
     """The table the rows come from, as the programme calls it."""
     max_invalid_share: float
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[date, Mapping[str, Any]] = field(default_factory=dict)
+    """What else the manifest of a day says."""
     is_small: bool = False
     """Whether the accepted rows of an intake fit in memory: days are then cut there, not by a query each."""
 
@@ -66,6 +68,7 @@ def write_partitions(target: IntakeTarget, intake: Intake, days: Sequence[date])
                 "n_accepted": n_read - n_set_aside,
                 "n_set_aside": n_set_aside,
                 "n_blanked": n_blanked,
+                **target.facts.get(day, {}),
             },
         )
 

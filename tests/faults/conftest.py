@@ -6,9 +6,11 @@ moments are drawn, BANDICOOT_FAULT_REPORT into which document the table is writt
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import pytest
 
 from bandicoot_core.stores import embedded
@@ -17,10 +19,20 @@ from tests.faults.list_reader import ListReader
 from tests.faults.record import FaultRecord, table, write_document
 from tests.faults.site_under_fault import CALL_DATE, Site
 
+_Named = TypeVar("_Named")
+
 N_TRIES = int(os.environ.get("BANDICOOT_FAULT_TRIES", "1"))
 SEED = int(os.environ.get("BANDICOOT_FAULT_SEED", "20261125"))
 _RECORDS: dict[str, FaultRecord] = {}
 _READS: list[int] = []
+
+
+def drawn_for_this_pass(names: Sequence[_Named], n_in_short_pass: int) -> list[_Named]:
+    """All of them in a long pass; in a short one some, drawn by the seed."""
+    if N_TRIES > 1:
+        return list(names)
+    places = np.random.default_rng([SEED, len(names)]).permutation(len(names))[:n_in_short_pass]
+    return [names[place] for place in sorted(places)]
 
 
 @pytest.fixture(scope="package")

@@ -55,6 +55,25 @@ class FaultRecord:
         return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 
+def note(
+    records: dict[str, FaultRecord],
+    fault: str,
+    *,
+    is_repeated: bool,
+    way: str,
+    is_whole: bool = True,
+    is_new: bool = True,
+) -> None:
+    """Record a try whose answers were found out elsewhere."""
+    record = records.setdefault(fault, FaultRecord(fault))
+    record.n_tried += 1
+    record.n_half += not is_whole
+    record.n_old += not is_new
+    record.n_new += is_new
+    record.n_repeated += is_repeated
+    record.recovered[way] += 1
+
+
 def table(records: Iterable[FaultRecord]) -> str:
     """All lines as a Markdown table, in the order in which the faults were first tried."""
     return "\n".join(

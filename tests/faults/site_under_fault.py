@@ -40,6 +40,7 @@ from tests.faults.list_reader import ListReader
 from tests.faults.record import BY_ITSELF, RUN_AGAIN, FaultRecord
 
 CALL_DATE = date(2026, 11, 19)
+DAY_BEFORE = CALL_DATE - timedelta(days=1)
 NOON = datetime(2026, 11, 19, 6, 30, tzinfo=UTC)
 N_CAREGIVERS = 600
 BUDGETS = (20, 35)
@@ -338,7 +339,7 @@ def run_work(settings: Settings, work: Work, budget: int) -> None:
     """Run some work as the command line does."""
     installation = Installation(settings)
     definitions = build_definitions(settings, lambda: NOON)
-    day, key = (CALL_DATE - timedelta(days=1)).isoformat(), CALL_DATE.isoformat()
+    day, key = DAY_BEFORE.isoformat(), CALL_DATE.isoformat()
     config = {"ops": {"call_list": {"config": {"budget": budget}}}}
     night, of_the_day = Step("nightly", day, day, why="test"), Step("daily_list", key, key, why="test")
     with open_instance(installation) as instance:
