@@ -1,4 +1,4 @@
-"""The command line: `bandicoot run | ui | call-list | model | evaluate | database | dagster | demo | stop`.
+"""The command line: `bandicoot run | ui | call-list | model | evaluate | forget | database | dagster | demo | stop`.
 
 Each command is a few lines over the stores and the pipeline. Results go to standard output, progress and errors to
 standard error; the exit codes are those of `EXIT_CODES` and fit for cron.
@@ -32,6 +32,7 @@ from bandicoot_core.settings import Settings, load_list_options, load_model_opti
 from bandicoot_dagster.cli_dagster import dagster
 from bandicoot_dagster.cli_database import database
 from bandicoot_dagster.cli_evaluate import evaluate
+from bandicoot_dagster.cli_forget import forget
 from bandicoot_dagster.cli_model import model
 from bandicoot_dagster.opening import open_installation
 from bandicoot_dagster.runtime import system_clock
@@ -75,6 +76,7 @@ def main() -> None:
 
 main.add_command(model)
 main.add_command(evaluate)
+main.add_command(forget)
 main.add_command(dagster)
 main.add_command(database)
 

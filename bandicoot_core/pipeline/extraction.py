@@ -5,7 +5,7 @@ first_sight, what is wrong with a row to the intakes in engagement, when a parti
 
 Rows are read seven days at a time, kept once in the engine as temporary tables, and written day by day from there: the
 source is read once, and memory does not grow with the number of days. A day has the same bytes whether it is written
-alone or among others.
+alone or among others. Rows of forgotten caregivers are passed over: they are not even counted.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +26,7 @@ from bandicoot_core.engagement.intake import (
     judge_vaccinations,
     take_in_calls,
     take_in_vaccinations,
+    without_forgotten,
 )
 from bandicoot_core.engagement.message_intake import judge_messages, message_events, take_in_messages
 from bandicoot_core.engagement.registry_intake import judge_caregivers, take_in_caregivers
@@ -37,6 +38,7 @@ from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.manifest import Manifest
 from bandicoot_core.stores.recorded_calls import NO_CALLS, fingerprints_of_calls, read_calls, read_snapshot
 from bandicoot_core.stores.source import Source, SourceSnapshot
+from bandicoot_core.stores.suppression import suppressed_ids
 
 DAYS_PER_READ = 7
 
@@ -91,7 +93,7 @@ def extract_caregivers(
             keys = keys_of_all(registry, connection, engine, settings=settings, seen_at=seen_at, name=_KEYS)
             judged = engine.create_table(_JUDGED, judge_caregivers(registry, keys), temp=True)
             engine.drop_table(_REGISTRY)
-            return take_in_caregivers(judged, chunk, districts=settings.districts)
+            return take_in_caregivers(_remembered(judged, connection), chunk, districts=settings.districts)
 
         ordered = sorted(set(days))
         chunks = [ordered] if ordered else []
@@ -119,7 +121,8 @@ def extract_sms_events(
         keys = load_keys(connection, engine, experiment=settings.experiment, name=_KEYS).drop("ab_arm")
 
         def take_in(rows: ibis.Table, chunk: Sequence[date]) -> Intake:
-            messages = engine.create_table(_JUDGED, judge_messages(rows, keys, chunk), temp=True, overwrite=True)
+            judged = engine.create_table(_JUDGED, judge_messages(rows, keys, chunk), temp=True, overwrite=True)
+            messages = _remembered(judged, connection)
             events = engine.create_table(_EVENTS, message_events(messages), temp=True, overwrite=True)
             return take_in_messages(messages, events)
 
@@ -148,7 +151,8 @@ def extract_vaccinations(
 
         def take_in(rows: ibis.Table, chunk: Sequence[date]) -> Intake:
             judged = judge_vaccinations(*_with_their_keys(rows, connection, engine))
-            return take_in_vaccinations(engine.create_table(_JUDGED, judged, temp=True, overwrite=True))
+            held = engine.create_table(_JUDGED, judged, temp=True, overwrite=True)
+            return take_in_vaccinations(_remembered(held, connection))
 
         return _write_chunks(
             target, _chunks(days), lambda *span: snapshot.rows("vaccinations", *span), take_in, on_progress
@@ -183,7 +187,8 @@ def extract_calls(
 
         def take_in(rows: ibis.Table, chunk: Sequence[date]) -> Intake:
             judged = judge_calls(*_with_their_keys(rows, connection, engine), chunk)
-            return take_in_calls(engine.create_table(_JUDGED, judged, temp=True, overwrite=True))
+            held = engine.create_table(_JUDGED, judged, temp=True, overwrite=True)
+            return take_in_calls(_remembered(held, connection))
 
         return _write_chunks(
             target, _chunks(days), lambda *span: nullcontext(read_calls(connection, *span)), take_in, on_progress
@@ -237,6 +242,12 @@ def _with_their_keys(
     held = engine.create_table(_HELD, rows, temp=True, overwrite=True)
     ids = held.select("caregiver_id").distinct().to_pyarrow()["caregiver_id"]
     return held, engine.create_table(_KEYS, keys_of(connection, ids), temp=True, overwrite=True)
+
+
+def _remembered(judged: ibis.Table, connection: psycopg.Connection) -> ibis.Table:
+    """Judged rows, held in the engine, without those of forgotten caregivers, who still are in the source."""
+    unknown = judged.select("unknown_id").filter(judged.unknown_id.notnull()).distinct().to_pyarrow()["unknown_id"]
+    return without_forgotten(judged, ibis.memtable(pa.table({"caregiver_id": suppressed_ids(connection, unknown)})))
 
 
 @contextmanager

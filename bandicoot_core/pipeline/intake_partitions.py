@@ -73,6 +73,19 @@ def write_partitions(target: IntakeTarget, intake: Intake, days: Sequence[date])
         )
 
 
+def reasons_set_aside(lake: Lake, manifest: Manifest) -> pa.Table | None:
+    """Why rows or values of a partition were set aside, and how many: column_name, reason, action, n_rows.
+
+    None when there are none. Which rows they were stays in the lake.
+    """
+    if SET_ASIDE_TABLE not in manifest.entries or not manifest.n_rows(SET_ASIDE_TABLE):
+        return None
+    rows = lake.read(SET_ASIDE, manifest.asset, manifest.partition, SET_ASIDE_TABLE)
+    counted = rows.group_by(["column_name", "reason", "action"]).aggregate([([], "count_all")])
+    counted = counted.rename_columns(["column_name", "reason", "action", "n_rows"])
+    return counted.sort_by([("n_rows", "descending"), ("reason", "ascending")])
+
+
 def _of_day(rows: ibis.Table | pa.Table, day: date) -> ibis.Table | pa.Table:
     if isinstance(rows, pa.Table):
         return rows.filter(pc.equal(rows["partition_date"], pa.scalar(day)))

@@ -9,11 +9,12 @@ from typing import Any
 
 import dagster as dg
 
-from bandicoot_core.contracts import CALLS, CAREGIVERS, SET_ASIDE, SMS_EVENTS, VACCINATIONS
+from bandicoot_core.contracts import CALLS, CAREGIVERS, SMS_EVENTS, VACCINATIONS
 from bandicoot_core.pipeline.extraction import extract_caregivers
+from bandicoot_core.pipeline.intake_partitions import reasons_set_aside
 from bandicoot_core.pipeline.rereading import DaysRead, read_calls, read_sms_events, read_vaccinations
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.manifest import SET_ASIDE_TABLE, Manifest
+from bandicoot_core.stores.manifest import Manifest
 from bandicoot_dagster import pools
 from bandicoot_dagster.describe import OWNERS, described
 from bandicoot_dagster.metadata import partition_metadata, preview
@@ -153,9 +154,9 @@ def _result(context: dg.AssetExecutionContext, stores: Installation, read: DaysR
 
 
 def _metadata(stores: Installation, manifest: Manifest) -> dict[str, Any]:
-    """Metadata of a partition, with the first rows set aside where there are any."""
+    """Metadata of a partition, with why rows were set aside where any were."""
     metadata = partition_metadata(manifest)
-    if manifest.entries.get(SET_ASIDE_TABLE) and manifest.n_rows(SET_ASIDE_TABLE):
-        rows = stores.lake.read(SET_ASIDE, manifest.asset, manifest.partition, SET_ASIDE_TABLE)
-        metadata["rows_set_aside"] = preview(rows)
+    reasons = reasons_set_aside(stores.lake, manifest)
+    if reasons is not None:
+        metadata["why_set_aside"] = preview(reasons, n_rows=reasons.num_rows)
     return metadata
