@@ -65,6 +65,10 @@ class UnreachableError(TransientError):
     """A server does not answer; the same run may succeed later."""
 
 
+class LaggingSourceError(UnreachableError):
+    """The source is a replica that lacks the end of the day to be read; the same run succeeds when it has caught up."""
+
+
 class RefusedWriteError(BandicootError):
     """A server answers, but refuses what is to be written: it is full, or the user may not write."""
 
@@ -79,3 +83,7 @@ class PartitionHeldError(BandicootError):
 
 class StorageFullError(BandicootError):
     """A disk that this process writes to is used up; make room, then run again."""
+
+
+class ConflictingWriteError(TransientError):
+    """Another writer replaced the same thing meanwhile; what it wrote stands, and this run may be repeated."""

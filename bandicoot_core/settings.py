@@ -66,7 +66,12 @@ class Settings(BaseSettings):
     pool_size: int = Field(
         4, ge=1, le=100, description="Connections to the published schema that a process keeps open at most"
     )
-    lake_root: str | None = Field(None, description="Root of the lake; empty means `<home>/lake`")
+    lake_root: str | None = Field(
+        None, description="Root of the lake: a folder, or `gs://bucket/folder`; empty means `<home>/lake`"
+    )
+    lake_timeout_seconds: float = Field(
+        120, gt=0, le=3600, description="Seconds a request to the lake's object store may take"
+    )
     memory_limit: str = Field(
         "4GB",
         pattern=r"^\d+(\.\d+)?\s?(MB|GB|TB)$",
@@ -75,6 +80,12 @@ class Settings(BaseSettings):
     threads: int | None = Field(None, ge=1, le=256, description="Threads of the engine; empty means all cores")
     max_invalid_share: float = Field(
         0.01, ge=0, le=1, description="Largest share of a partition's source rows that may be set aside"
+    )
+    reread_days: int = Field(
+        3, ge=0, le=60, description="Days before a closed day that are read again, for rows that came late"
+    )
+    max_source_lag_minutes: int = Field(
+        0, ge=0, le=1440, description="Minutes at the end of a day that a source that is a replica may still lack"
     )
     redis_url: SecretStr | None = Field(
         None, description="Redis that answers for PostgreSQL (redis://, rediss://, unix://); empty means none"

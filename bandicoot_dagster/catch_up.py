@@ -1,7 +1,7 @@
 """Bringing everything up to the list of a day: plan, run each step, and say what happened."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from typing import Any
 
@@ -12,6 +12,7 @@ from bandicoot_core.errors import (
     RejectedModelError,
     TrainingFailedError,
 )
+from bandicoot_core.pipeline.daily_staleness import stale_lists
 from bandicoot_core.settings import ListOptions, ModelOptions
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.models import ModelRecord, champion
@@ -19,7 +20,7 @@ from bandicoot_dagster.abandoned_runs import end_abandoned_runs
 from bandicoot_dagster.dagster_home import open_instance
 from bandicoot_dagster.definitions import build_definitions
 from bandicoot_dagster.launch import execute_step
-from bandicoot_dagster.plan import Damaged, Step, damaged_partitions, plan_list
+from bandicoot_dagster.plan import Damaged, Step, damaged_partitions, plan_days, plan_model_and_list
 from bandicoot_dagster.runtime import Clock, system_clock
 from bandicoot_dagster.storage_errors import storage_errors
 
@@ -33,7 +34,7 @@ def catch_up(
     say: Callable[[str], None],
     clock: Clock = system_clock,
 ) -> None:
-    """Run every stale step up to the published list of `call_date`.
+    """Run every stale step up to the published list of `call_date`, and name earlier lists that are stale now.
 
     A partition that turns out damaged is made again, with all that is damaged like it, from what it is made of; a
     second finding is raised (CorruptPartitionError). A training that fails does not stop the list: the champion makes
@@ -44,14 +45,7 @@ def catch_up(
     def run_plan(damaged: Damaged) -> None:
         with installation.published() as connection:
             current = champion(connection)
-        steps = plan_list(
-            installation.lake,
-            call_date,
-            settings=installation.settings,
-            options=model_options,
-            champion_week=current.training_week if current else None,
-            damaged=damaged,
-        )
+        steps = _steps(installation, call_date, model_options, current, damaged)
         _run_steps(installation, steps, current, list_options, model_options, say, clock)
 
     try:
@@ -64,11 +58,13 @@ def catch_up(
         listed = "; ".join(f"{asset} {', '.join(partitions)}" for asset, partitions in damaged.items())
         say(f"making again what is damaged: {listed}")
         run_plan(damaged)
+    for line in describe_stale_lists(installation, call_date):
+        say(line)
 
 
 def _run_steps(
     installation: Installation,
-    steps: Sequence[Step],
+    steps: Iterator[Step],
     current: ModelRecord | None,
     list_options: ListOptions,
     model_options: ModelOptions,
@@ -96,6 +92,26 @@ def _run_steps(
             say(f"  done in {time.monotonic() - started:.1f} s")
     if training_failure is not None:
         raise training_failure
+
+
+def describe_stale_lists(installation: Installation, call_date: date) -> list[str]:
+    """A line for each list of the lookback before `call_date` that is stale: it went out and stays."""
+    stale = stale_lists(installation.lake, call_date, installation.settings.lookback_days)
+    return [f"the list of {day} went out and stays, though {why}" for day, why in stale.items()]
+
+
+def _steps(
+    installation: Installation,
+    call_date: date,
+    options: ModelOptions,
+    current: ModelRecord | None,
+    damaged: Damaged,
+) -> Iterator[Step]:
+    """What is to run: whether the model is stale is asked when the days before the list have been closed."""
+    lake, settings = installation.lake, installation.settings
+    yield from plan_days(lake, call_date, settings=settings, options=options, damaged=damaged)
+    week = current.training_week if current else None
+    yield from plan_model_and_list(lake, call_date, options=options, champion_week=week, damaged=damaged)
 
 
 def _as_refusal(error: Exception, champion_version: str) -> BandicootError:

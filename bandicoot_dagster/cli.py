@@ -1,4 +1,4 @@
-"""The command line: `bandicoot run | ui | call-list | model | evaluate | dagster | demo | stop`.
+"""The command line: `bandicoot run | ui | call-list | model | evaluate | forget | database | dagster | demo | stop`.
 
 Each command is a few lines over the stores and the pipeline. Results go to standard output, progress and errors to
 standard error; the exit codes are those of `EXIT_CODES` and fit for cron.
@@ -21,6 +21,7 @@ from bandicoot_core.errors import (
     MissingPartitionError,
     NoChampionError,
     OutdatedPartitionError,
+    OutdatedSchemaError,
     PartitionHeldError,
     RejectedModelError,
     StorageFullError,
@@ -29,7 +30,9 @@ from bandicoot_core.errors import (
 )
 from bandicoot_core.settings import Settings, load_list_options, load_model_options, load_settings
 from bandicoot_dagster.cli_dagster import dagster
+from bandicoot_dagster.cli_database import database
 from bandicoot_dagster.cli_evaluate import evaluate
+from bandicoot_dagster.cli_forget import forget
 from bandicoot_dagster.cli_model import model
 from bandicoot_dagster.opening import open_installation
 from bandicoot_dagster.runtime import system_clock
@@ -45,6 +48,7 @@ EXIT_CODES: dict[type[BandicootError], int] = {
     CorruptPartitionError: 6,
     NoChampionError: 6,
     OutdatedPartitionError: 6,
+    OutdatedSchemaError: 6,
     TrainingFailedError: 7,
     StorageFullError: 8,
     PartitionHeldError: 9,
@@ -72,7 +76,9 @@ def main() -> None:
 
 main.add_command(model)
 main.add_command(evaluate)
+main.add_command(forget)
 main.add_command(dagster)
+main.add_command(database)
 
 
 @main.command()
@@ -251,7 +257,7 @@ def _print_list_again(
     if made.is_identical is False:
         raise CheckFailedError(
             f"the list of {call_date} made again with model {made.model_version} differs from the one that was made "
-            "then; the software has changed since"
+            "then; the software has changed since, or a caregiver was forgotten"
         )
     same = "the list that was made then, value by value" if made.is_identical else "not the list that was made then"
     _say(f"made again with model {made.model_version}: {same}")

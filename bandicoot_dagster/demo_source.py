@@ -4,7 +4,6 @@ Where the programme meets the installation: the experiment's arms, the place of 
 was derived from an earlier programme.
 """
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
@@ -41,7 +40,7 @@ def fill_demo(
         control_share=settings.control_share,
         experiment=settings.experiment,
     )
-    shutil.rmtree(installation.lake.root.path, ignore_errors=True)
+    installation.lake.clear()
     with installation.published() as connection:
         create_source_schema(connection)
         clear_published(connection)

@@ -1,6 +1,8 @@
 """What has to run, and over which partitions, so that the list of a day can be made: missing or stale parts only.
 
-A plan is read from the lake's manifests alone. Executing it belongs to launch.
+A plan is read from the lake's manifests alone. Executing it belongs to launch. Closing a day also reads the days before
+it again and renews what has become stale by then, whoever starts it: that is the assets' own doing, and the plan only
+says so. Hence whether the model is stale is asked when the days are closed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +13,7 @@ from typing import TypeAlias
 
 from bandicoot_core.calendar import days_between, last_closed_week, last_day_of_week, weeks_ending_with
 from bandicoot_core.pipeline.bundles import BUNDLES
+from bandicoot_core.pipeline.daily_staleness import stale_states
 from bandicoot_core.pipeline.staleness import MODEL_PARTS, why_model_is_stale
 from bandicoot_core.settings import ModelOptions, Settings
 from bandicoot_core.stores.lake import Lake
@@ -20,8 +23,6 @@ DAY_ASSETS = ("caregivers", *EVENT_ASSETS, "caregiver_states")
 Damaged: TypeAlias = Mapping[str, Sequence[str]]
 """Asset -> partitions of which a file is gone or not what was written."""
 
-REREAD_DAYS = 3
-"""Days before the list whose events are always read again, for rows that reached the source late."""
 STATE_DAYS = 14
 """Days of states that a first run computes, so that the chart of states shows a fortnight."""
 
@@ -41,19 +42,17 @@ class Step:
         return (date.fromisoformat(self.last_partition) - date.fromisoformat(self.first_partition)).days + 1
 
 
-def plan_list(
+def plan_days(
     lake: Lake,
     call_date: date,
     *,
     settings: Settings,
     options: ModelOptions,
-    champion_week: date | None,
     damaged: Damaged = MappingProxyType({}),
 ) -> list[Step]:
-    """The runs that bring everything up to the list of `call_date`, in order.
+    """The runs that close every day before `call_date` and bring the history that its list and model need.
 
-    `champion_week` is the training week of the current champion, None without one. `damaged` partitions count as
-    missing; where there are any, what can be made of them is not asked but made again.
+    `damaged` partitions count as missing.
     """
     week = last_closed_week(call_date)
     last_day = call_date - timedelta(days=1)
@@ -61,16 +60,30 @@ def plan_list(
         weeks_ending_with(week, options.training_weeks)[0], last_day - timedelta(days=settings.lookback_days - 1)
     )
     first_night = _first_night(lake, call_date, week, damaged)
-    before = days_between(first_event_day, first_night - timedelta(days=1))
-    reread = [day for day in before if day >= call_date - timedelta(days=REREAD_DAYS)]
-    missing = _missing(lake, EVENT_ASSETS, before, damaged)
-    steps = [
-        Step("source_history", *span, why="not yet in the lake, or read again for late rows")
-        for span in _ranges(sorted({*missing, *reread}))
-    ]
+    missing = _missing(lake, EVENT_ASSETS, days_between(first_event_day, first_night - timedelta(days=1)), damaged)
+    steps = [Step("source_history", *span, why="not yet in the lake") for span in _ranges(missing)]
     if missing and not lake.partitions("caregivers"):
         steps.insert(0, Step("registry", last_day.isoformat(), last_day.isoformat(), why="gives caregivers their keys"))
-    steps.append(Step("nightly", first_night.isoformat(), last_day.isoformat(), why="closes the days before the list"))
+    why = _why_night(lake, first_night, settings)
+    steps.append(Step("nightly", first_night.isoformat(), last_day.isoformat(), why=why))
+    return steps
+
+
+def plan_model_and_list(
+    lake: Lake,
+    call_date: date,
+    *,
+    options: ModelOptions,
+    champion_week: date | None,
+    damaged: Damaged = MappingProxyType({}),
+) -> list[Step]:
+    """The runs from closed days to the list of `call_date`.
+
+    `champion_week` is the training week of the current champion, None without one. Where anything was damaged, what
+    can be made of it is not asked but made again.
+    """
+    week = last_closed_week(call_date)
+    steps = []
     why_stale = "something it is made of was damaged" if damaged else why_model_is_stale(lake, week, options)
     if champion_week is None or (champion_week <= week and why_stale is not None):
         steps.append(Step("weekly_training", week.isoformat(), week.isoformat(), why=why_stale or "no champion yet"))
@@ -82,6 +95,23 @@ def damaged_partitions(lake: Lake) -> Damaged:
     """What a plan can make again and is not as it was written; reads every byte of it."""
     found = {asset: tuple(lake.corrupt_partitions(asset)) for asset in (*DAY_ASSETS, *MODEL_PARTS, BUNDLES)}
     return {asset: partitions for asset, partitions in found.items() if partitions}
+
+
+def _why_night(lake: Lake, first_night: date, settings: Settings) -> str:
+    """Why days are closed, and what is read or renewed with them."""
+    why = "closes the days before the list"
+    if settings.reread_days:
+        why += f", reads {_counted(settings.reread_days, 'day')} before again for late rows"
+    stale = stale_states(lake, first_night - timedelta(days=1), settings)
+    if stale:
+        (first, reason), last = next(iter(stale.items())), max(stale)
+        span = f"{first}" if first == last else f"{_counted(len(stale), 'day')} from {first} to {last}"
+        why += f", renews the states of {span}: {reason}"
+    return why
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def _first_night(lake: Lake, call_date: date, week: date, damaged: Damaged) -> date:

@@ -20,11 +20,14 @@ N_RETRIES = 2
 SECONDS_BETWEEN = 2
 
 
-def written_alone(*, is_retried: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def written_alone(
+    *, is_retried: bool = False, writes_earlier: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorates an asset's function (context first, `stores` among its resources).
 
     PartitionHeldError says who else is at work when the partitions do not become free. With `is_retried` the step is
-    tried N_RETRIES times more after a TransientError.
+    tried N_RETRIES times more after a TransientError. One that `writes_earlier` partitions beside its own is the only
+    writer of the whole asset.
     """
 
     def decorate(compute: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,7 +36,9 @@ def written_alone(*, is_retried: bool = False) -> Callable[[Callable[..., Any]],
             holder = f"run {context.run.run_id[:8]} on {socket.gethostname()}"
             asset = context.asset_key.path[-1]
             try:
-                with resources["stores"].sole_writer(asset, context.partition_keys, holder=holder):
+                with resources["stores"].sole_writer(
+                    asset, context.partition_keys, holder=holder, is_whole_asset=writes_earlier
+                ):
                     return compute(context, **resources)
             except TransientError as error:
                 if not is_retried:

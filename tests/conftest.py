@@ -17,6 +17,7 @@ from bandicoot_core.stores.engine import open_engine
 from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.published import migrate
 from tests.servers.debian_postgres import DebianPostgres, debian_postgres
+from tests.servers.gcs import cloud_storage
 from tests.servers.pgbouncer import PgBouncer, pgbouncer
 from tests.servers.redis import RedisServer, running_redis
 
@@ -35,6 +36,19 @@ def lake(tmp_path: Path) -> Lake:
 
 
 @pytest.fixture(scope="session")
+def _cloud_storage() -> Iterator[str]:
+    with cloud_storage() as address:
+        yield address
+
+
+@pytest.fixture
+def cloud_storage_address(_cloud_storage: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an emulator of Google Cloud Storage, where gs:// leads during the test."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", _cloud_storage)
+    return _cloud_storage
+
+
+@pytest.fixture(scope="session")
 def server() -> Iterator[embedded.EmbeddedServer]:
     """One embedded PostgreSQL for the whole session."""
     with tempfile.TemporaryDirectory(prefix="bandicoot-test-") as folder:
@@ -48,14 +62,14 @@ def server() -> Iterator[embedded.EmbeddedServer]:
 @pytest.fixture
 def database_url(server: embedded.EmbeddedServer) -> Iterator[str]:
     """The URL of a fresh, empty database."""
-    with _fresh_database(server, "template0") as url:
+    with fresh_database(server, "template0") as url:
         yield url
 
 
 @pytest.fixture
 def published_url(server: embedded.EmbeddedServer, migrated_template: str) -> Iterator[str]:
     """The URL of a fresh database with the published schema."""
-    with _fresh_database(server, migrated_template) as url:
+    with fresh_database(server, migrated_template) as url:
         yield url
 
 
@@ -84,7 +98,8 @@ def redis_server(running_redis_server: RedisServer) -> RedisServer:
 
 
 @contextmanager
-def _fresh_database(server: embedded.EmbeddedServer, template: str) -> Iterator[str]:
+def fresh_database(server: embedded.EmbeddedServer, template: str) -> Iterator[str]:
+    """The URL of a copy of a database on the embedded server, dropped on exit."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(

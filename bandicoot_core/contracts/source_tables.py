@@ -1,5 +1,7 @@
 """Tables of the source group: what the programme recorded, by day."""
 
+from dataclasses import replace
+
 from bandicoot_core.contracts.columns import AB_ARM_COLUMN, CAREGIVER_KEY_COLUMN, DISTRICT_COLUMN
 from bandicoot_core.contracts.table_contract import Column, TableContract
 from bandicoot_core.contracts.vocabulary import CALL_OUTCOMES, EVENT_TYPES
@@ -70,6 +72,8 @@ SET_ASIDE = TableContract(
         Column("found", "string", "Value found", is_nullable=True),
         Column("reason", "string", "What was expected"),
         Column("action", "string", "What was done", allowed=("row set aside", "value blanked")),
+        # It is what a forgotten caregiver's records are found by.
+        replace(CAREGIVER_KEY_COLUMN, description="Key of the caregiver, where she has one", is_nullable=True),
     ),
-    sort_by=("source_row", "column_name", "reason", "found"),
+    sort_by=("source_row", "column_name", "reason", "found", "caregiver_key"),
 )

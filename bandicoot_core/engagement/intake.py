@@ -5,8 +5,8 @@ Messages become events in message_intake, the registry becomes daily snapshots i
 from and where they go belongs to the stores.
 
 Each table is taken in by two steps, so that the first result can be kept and read several times: `judge_...` joins
-the keys and numbers each row's fault, `take_in_...` divides what was judged. Nothing after the first step knows a
-caregiver's id, and records of rows set aside never show one.
+the keys and numbers each row's fault, `take_in_...` divides what was judged. Between them stands who was forgotten
+(`without_forgotten`); nothing after it knows a caregiver's id, and records of rows set aside never show one.
 """
 
 from collections.abc import Callable, Sequence
@@ -156,12 +156,24 @@ def take_in_calls(judged: ibis.Table) -> Intake:
 def judge(rows: ibis.Table, keys: ibis.Table, faults: Sequence[Fault]) -> ibis.Table:
     """The rows with the columns of `keys` but caregiver_id, and `fault`: the number of the first one present, or null.
 
-    Every row stays, once.
+    Every row stays, once. `unknown_id` is the id of a row whose caregiver has no key, else null: it tells those who
+    were forgotten, and goes with them.
     """
     known = keys.rename(known_id="caregiver_id")
     joined = rows.left_join(known, rows.caregiver_id == known.known_id)
     present = [(fault.is_present(joined).fill_null(False), number) for number, fault in enumerate(faults)]
-    return joined.mutate(fault=ibis.cases(*present).cast("int8")).drop("caregiver_id", "known_id")
+    unknown_id = ibis.ifelse(joined.caregiver_key.isnull(), joined.caregiver_id, ibis.null("string"))
+    judged = joined.mutate(fault=ibis.cases(*present).cast("int8"), unknown_id=unknown_id)
+    return judged.drop("caregiver_id", "known_id")
+
+
+def without_forgotten(judged: ibis.Table, forgotten_ids: ibis.Table) -> ibis.Table:
+    """Judged rows but those of forgotten caregivers, without unknown_id. Their rows are neither kept nor set aside.
+
+    forgotten_ids: one column caregiver_id.
+    """
+    kept = judged.anti_join(forgotten_ids, judged.unknown_id == forgotten_ids.caregiver_id)
+    return kept.drop("unknown_id")
 
 
 def fault_records(faulty: ibis.Table, faults: Sequence[Fault]) -> ibis.Table:
@@ -182,10 +194,11 @@ def fault_records(faulty: ibis.Table, faults: Sequence[Fault]) -> ibis.Table:
 def records(
     rows: ibis.Table, *, column_name: ibis.Value | str, found: ibis.Value, reason: ibis.Value | str, action: Action
 ) -> ibis.Table:
-    """One SET_ASIDE record for each row, which needs `source_row` and `partition_date`."""
+    """One SET_ASIDE record for each row, which needs `source_row`, `caregiver_key` and `partition_date`."""
     return rows.select(
         "partition_date",
         "source_row",
+        "caregiver_key",
         column_name=_in_words(column_name),
         found=found.cast("string"),
         reason=_in_words(reason),

@@ -54,7 +54,7 @@ _FAULTS = (
 
 
 def judge_messages(rows: ibis.Table, keys: ibis.Table, days: Sequence[date]) -> ibis.Table:
-    """Rows of the source table sms_logs with row_id, caregiver_key, is_failed, fault and the days things happened.
+    """Rows of the source table sms_logs with row_id, caregiver_key, is_failed, fault, unknown_id and their days.
 
     `keys` has caregiver_key and caregiver_id; `days` are consecutive Asia/Kolkata days in order. `sent_on`,
     `delivered_on`, `opened_on` and `clicked_on` say on which of them, if any. A message that was opened, clicked or
@@ -67,6 +67,7 @@ def judge_messages(rows: ibis.Table, keys: ibis.Table, days: Sequence[date]) -> 
         "message_id",
         *_INSTANTS,
         "fault",
+        "unknown_id",
         is_failed=(judged.status == _FAILED_STATUS).fill_null(False),
         row_id=ibis.row_number(),
         **{_day_of(name): day_among(judged[name], days) for name in _INSTANTS},
@@ -124,7 +125,7 @@ def take_in_messages(messages: ibis.Table, events: ibis.Table) -> Intake:
 
 def _repetitions(repeated: ibis.Table) -> ibis.Table:
     """One record for each row of which events are left out; the row's other events are taken over."""
-    rows = repeated.group_by("partition_date", "message_id", "row_id").aggregate(
+    rows = repeated.group_by("partition_date", "message_id", "row_id", "caregiver_key").aggregate(
         found=repeated.event_type.group_concat(", ", order_by=repeated.event_type)
     )
     return records(

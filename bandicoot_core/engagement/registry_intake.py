@@ -47,7 +47,8 @@ _ORDER = ("enrolled_at", "district", "age", "parity", "phone_reliable", "enrollm
 def judge_caregivers(rows: ibis.Table, keys: ibis.Table) -> ibis.Table:
     """Rows of the source table caregivers with caregiver_key, ab_arm, fault and superseded_at, without caregiver_id.
 
-    `keys` has caregiver_key, caregiver_id and ab_arm, for every caregiver_id of the rows that is not blank. Of several
+    `keys` has caregiver_key, caregiver_id and ab_arm, for every caregiver_id of the rows that is neither blank nor
+    forgotten. Of several
     faultless rows of a caregiver the one with the newest enrolled_at counts, and among equals the greatest by its
     other columns; superseded_at is the enrolled_at of the row that takes a row's place, or null.
     """

@@ -32,10 +32,11 @@ from bandicoot_core.policy.checks import list_checks
 from bandicoot_core.settings import ListOptions, load_list_options
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.keys import caregiver_ids_for
-from bandicoot_core.stores.lake import LakeReader
+from bandicoot_core.stores.lake_reader import LakeReader
 from bandicoot_core.stores.manifest import Manifest
 from bandicoot_core.stores.models import ModelRecord, champion
 from bandicoot_core.stores.published import pending_keys, publish_call_list
+from bandicoot_core.stores.suppression import forgotten_keys, without_keys
 
 _PENDING = "pending"
 """Table of a list partition: who waited for a call when the list was made."""
@@ -86,7 +87,7 @@ def materialize_call_list(
         pending = pending_keys(connection, call_date=call_date, pending_days=options.pending_days)
         lookback_days = stores.settings.lookback_days
         drawn = draw_call_list(
-            _inputs(stores, reader, as_of_day, model.model_version, pending, options),
+            _inputs(stores, reader, as_of_day, model.model_version, pending, options, forgotten_keys(connection)),
             lambda keys: caregiver_ids_for(connection, keys),
             call_date=call_date,
             options=options,
@@ -130,7 +131,7 @@ def make_call_list_again(stores: Installation, call_date: date, *, model_version
     version = model_version or made_with
     pending = lake.read(PENDING_CAREGIVERS, "call_list", key, _PENDING)
     with stores.published() as connection, stores.engine() as engine, lake.reader(engine) as reader:
-        inputs = _inputs(stores, reader, as_of_day, version, pending, options)
+        inputs = _inputs(stores, reader, as_of_day, version, pending, options, forgotten_keys(connection))
         _require_unchanged(manifest, "caregiver_states", as_of_day.isoformat(), reader)
         if version == made_with:
             _require_unchanged(manifest, BUNDLES, version, reader)
@@ -152,7 +153,8 @@ def materialize_published_call_list(
 ) -> int:
     """Publish the `call_list` partition of a day and the states it was made from, in one transaction.
 
-    Returns the number of rows. CheckFailedError when a blocking check refused the list; the old list stays then.
+    Returns the number of rows. Who was forgotten since the list was made is left out, and her rank stays empty.
+    CheckFailedError when a blocking check refused the list; the old list stays then.
     """
     key = call_date.isoformat()
     manifest = stores.lake.require("call_list", key)
@@ -165,6 +167,7 @@ def materialize_published_call_list(
     version = str(manifest.facts["model_version"])
     as_of_day = date.fromisoformat(manifest.recipe["as_of_date"])
     with stores.published() as connection, stores.engine() as engine, stores.lake.reader(engine) as reader:
+        call_list = without_keys(call_list, forgotten_keys(connection))
         ids = caregiver_ids_for(connection, call_list["caregiver_key"])
         is_newest_knowledge = as_of_day == call_date - timedelta(days=1)
         return publish_call_list(
@@ -180,9 +183,16 @@ def materialize_published_call_list(
 
 
 def _inputs(
-    stores: Installation, reader: LakeReader, as_of_day: date, version: str, pending: pa.Table, options: ListOptions
+    stores: Installation,
+    reader: LakeReader,
+    as_of_day: date,
+    version: str,
+    pending: pa.Table,
+    options: ListOptions,
+    forgotten: pa.Table,
 ) -> ListInputs:
     states = reader.scan(CAREGIVER_STATES, "caregiver_states", [as_of_day.isoformat()])
+    states = states.anti_join(ibis.memtable(forgotten), "caregiver_key")
     if options.only_districts:
         known = states.select("district").distinct().to_pyarrow()["district"].drop_null().to_pylist()
         check_districts(dict.fromkeys(options.only_districts, 0), known)

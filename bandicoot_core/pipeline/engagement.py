@@ -39,8 +39,8 @@ def materialize_caregiver_states(stores: Installation, day: date) -> Manifest:
     with stores.engine() as engine, stores.lake.reader(engine) as reader:
         states = caregiver_states(
             reader.scan(CAREGIVERS, "caregivers", [day.isoformat()]),
-            reader.scan(SMS_EVENTS, "sms_events", _covered(stores.lake, "sms_events", lookback)),
-            reader.scan(CALLS, "calls", _covered(stores.lake, "calls", lookback)),
+            reader.scan(SMS_EVENTS, "sms_events", covered_days(stores.lake.partitions("sms_events"), lookback)),
+            reader.scan(CALLS, "calls", covered_days(stores.lake.partitions("calls"), lookback)),
             day=day,
             lookback_days=settings.lookback_days,
             warm_up_weeks=settings.warm_up_weeks,
@@ -98,7 +98,7 @@ def materialize_engagement_history(stores: Installation, week: date, options: Mo
             # Messages stop when somebody leaves: her silence says nothing about passive behaviour.
             registry.filter(registry.status == ACTIVE_STATUS),
             events,
-            reader.scan(CALLS, "calls", _covered(lake, "calls", days_between(weeks[0], last_day))),
+            reader.scan(CALLS, "calls", covered_days(lake.partitions("calls"), days_between(weeks[0], last_day))),
             weeks=weeks,
         )
         table = engine.create_table("history", history, temp=True)
@@ -165,9 +165,8 @@ def training_weeks(lake: Lake, week: date, n_weeks: int) -> list[date]:
     return weeks
 
 
-def _covered(lake: Lake, asset: str, days: Sequence[date]) -> list[str]:
-    """The days from the asset's first existing partition on; a gap after it is refused when the days are scanned."""
-    existing = lake.partitions(asset)
+def covered_days(existing: Sequence[str], days: Sequence[date]) -> list[str]:
+    """The days from an asset's first existing partition on; a gap after it is refused when the days are scanned."""
     last = days[-1].isoformat()
     first = min(existing[0], last) if existing else last
     return [day.isoformat() for day in days if day.isoformat() >= first]

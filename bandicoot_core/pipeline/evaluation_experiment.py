@@ -42,7 +42,8 @@ from bandicoot_core.policy.experiment import is_control
 from bandicoot_core.settings import ModelOptions
 from bandicoot_core.stores.experiments import Rollout, read_assignments, read_rollouts
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.lake import Lake, LakeReader
+from bandicoot_core.stores.lake import Lake
+from bandicoot_core.stores.lake_reader import LakeReader
 from bandicoot_core.stores.manifest import Manifest
 
 _N_REDRAWS = 999

@@ -5,7 +5,7 @@ first_sight, what is wrong with a row to the intakes in engagement, when a parti
 
 Rows are read seven days at a time, kept once in the engine as temporary tables, and written day by day from there: the
 source is read once, and memory does not grow with the number of days. A day has the same bytes whether it is written
-alone or among others.
+alone or among others. Rows of forgotten caregivers are passed over: they are not even counted.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +18,7 @@ import psycopg
 import pyarrow as pa
 from ibis.backends.duckdb import Backend
 
+from bandicoot_core.calendar import end_of_day
 from bandicoot_core.contracts import CALLS, CAREGIVERS, SMS_EVENTS, VACCINATIONS
 from bandicoot_core.engagement.intake import (
     Intake,
@@ -25,6 +26,7 @@ from bandicoot_core.engagement.intake import (
     judge_vaccinations,
     take_in_calls,
     take_in_vaccinations,
+    without_forgotten,
 )
 from bandicoot_core.engagement.message_intake import judge_messages, message_events, take_in_messages
 from bandicoot_core.engagement.registry_intake import judge_caregivers, take_in_caregivers
@@ -34,8 +36,9 @@ from bandicoot_core.settings import Settings
 from bandicoot_core.stores.keys import keys_of, load_keys
 from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.manifest import Manifest
-from bandicoot_core.stores.recorded_calls import read_calls, read_snapshot
-from bandicoot_core.stores.source import Source
+from bandicoot_core.stores.recorded_calls import NO_CALLS, fingerprints_of_calls, read_calls, read_snapshot
+from bandicoot_core.stores.source import Source, SourceSnapshot
+from bandicoot_core.stores.suppression import suppressed_ids
 
 DAYS_PER_READ = 7
 
@@ -71,9 +74,10 @@ def extract_caregivers(
     experiment before anything is written; `seen_at` (UTC) is recorded with new ones, and with a rollout share that was
     not in force before. `connection` is to the published schema, in autocommit.
 
-    Raises UnreachableError when a server does not answer, SchemaDriftError when the source's columns are not as
-    expected, and TooManyInvalidRowsError for the first day of which too many rows would be set aside: its partition
-    stays as it was, and earlier days remain written. The other functions here raise the same.
+    Raises UnreachableError when a server does not answer, LaggingSourceError when the source is a replica without the
+    end of the last day, SchemaDriftError when the source's columns are not as expected, and TooManyInvalidRowsError
+    for the first day of which too many rows would be set aside: its partition stays as it was, and earlier days remain
+    written. The other functions here raise the same.
     """
     source.check_schema(["caregivers"])
     recipe = {
@@ -82,14 +86,14 @@ def extract_caregivers(
         "rollout_share": settings.rollout_share,
     }
     target = IntakeTarget(lake, engine, CAREGIVERS, "caregivers", settings.max_invalid_share, recipe)
-    with source.snapshot() as snapshot, _temporary(engine, _REGISTRY, _KEYS, _JUDGED):
+    with _snapshot(source, days, settings) as snapshot, _temporary(engine, _REGISTRY, _KEYS, _JUDGED):
 
         def take_in(rows: ibis.Table, chunk: Sequence[date]) -> Intake:
             registry = engine.create_table(_REGISTRY, rows, temp=True)
             keys = keys_of_all(registry, connection, engine, settings=settings, seen_at=seen_at, name=_KEYS)
             judged = engine.create_table(_JUDGED, judge_caregivers(registry, keys), temp=True)
             engine.drop_table(_REGISTRY)
-            return take_in_caregivers(judged, chunk, districts=settings.districts)
+            return take_in_caregivers(_remembered(judged, connection), chunk, districts=settings.districts)
 
         ordered = sorted(set(days))
         chunks = [ordered] if ordered else []
@@ -113,11 +117,12 @@ def extract_sms_events(
     """
     source.check_schema(["sms_logs"])
     target = IntakeTarget(lake, engine, SMS_EVENTS, "sms_logs", settings.max_invalid_share)
-    with source.snapshot() as snapshot, _temporary(engine, _KEYS, _JUDGED, _EVENTS):
+    with _snapshot(source, days, settings) as snapshot, _temporary(engine, _KEYS, _JUDGED, _EVENTS):
         keys = load_keys(connection, engine, experiment=settings.experiment, name=_KEYS).drop("ab_arm")
 
         def take_in(rows: ibis.Table, chunk: Sequence[date]) -> Intake:
-            messages = engine.create_table(_JUDGED, judge_messages(rows, keys, chunk), temp=True, overwrite=True)
+            judged = engine.create_table(_JUDGED, judge_messages(rows, keys, chunk), temp=True, overwrite=True)
+            messages = _remembered(judged, connection)
             events = engine.create_table(_EVENTS, message_events(messages), temp=True, overwrite=True)
             return take_in_messages(messages, events)
 
@@ -142,11 +147,12 @@ def extract_vaccinations(
     """
     source.check_schema(["vaccinations"])
     target = IntakeTarget(lake, engine, VACCINATIONS, "vaccinations", settings.max_invalid_share, is_small=True)
-    with source.snapshot() as snapshot, _temporary(engine, _HELD, _KEYS, _JUDGED):
+    with _snapshot(source, days, settings) as snapshot, _temporary(engine, _HELD, _KEYS, _JUDGED):
 
         def take_in(rows: ibis.Table, chunk: Sequence[date]) -> Intake:
             judged = judge_vaccinations(*_with_their_keys(rows, connection, engine))
-            return take_in_vaccinations(engine.create_table(_JUDGED, judged, temp=True, overwrite=True))
+            held = engine.create_table(_JUDGED, judged, temp=True, overwrite=True)
+            return take_in_vaccinations(_remembered(held, connection))
 
         return _write_chunks(
             target, _chunks(days), lambda *span: snapshot.rows("vaccinations", *span), take_in, on_progress
@@ -164,18 +170,35 @@ def extract_calls(
 ) -> list[Manifest]:
     """Write the `calls` partitions of some Asia/Kolkata days: calls attempted on each, from bandicoot.call_outcomes.
 
-    Caregivers must have their keys already; parameters and errors are those of extract_caregivers.
+    Caregivers must have their keys already; parameters and errors are those of extract_caregivers. Each manifest has
+    the fingerprint of the calls recorded for its day.
     """
-    target = IntakeTarget(lake, engine, CALLS, "call_outcomes", settings.max_invalid_share, is_small=True)
     with read_snapshot(connection), _temporary(engine, _HELD, _KEYS, _JUDGED):
+        recorded = fingerprints_of_calls(connection, min(days), max(days)) if days else {}
+        target = IntakeTarget(
+            lake,
+            engine,
+            CALLS,
+            "call_outcomes",
+            settings.max_invalid_share,
+            facts={day: {"fingerprint": recorded.get(day, NO_CALLS)} for day in days},
+            is_small=True,
+        )
 
         def take_in(rows: ibis.Table, chunk: Sequence[date]) -> Intake:
             judged = judge_calls(*_with_their_keys(rows, connection, engine), chunk)
-            return take_in_calls(engine.create_table(_JUDGED, judged, temp=True, overwrite=True))
+            held = engine.create_table(_JUDGED, judged, temp=True, overwrite=True)
+            return take_in_calls(_remembered(held, connection))
 
         return _write_chunks(
             target, _chunks(days), lambda *span: nullcontext(read_calls(connection, *span)), take_in, on_progress
         )
+
+
+def _snapshot(source: Source, days: Sequence[date], settings: Settings) -> AbstractContextManager[SourceSnapshot]:
+    """One snapshot of the source for all days; the newest of them must be there to its end, but for what may lack."""
+    tolerated = timedelta(minutes=settings.max_source_lag_minutes)
+    return source.snapshot(complete_until=end_of_day(max(days)) - tolerated if days else None)
 
 
 def _write_chunks(
@@ -219,6 +242,12 @@ def _with_their_keys(
     held = engine.create_table(_HELD, rows, temp=True, overwrite=True)
     ids = held.select("caregiver_id").distinct().to_pyarrow()["caregiver_id"]
     return held, engine.create_table(_KEYS, keys_of(connection, ids), temp=True, overwrite=True)
+
+
+def _remembered(judged: ibis.Table, connection: psycopg.Connection) -> ibis.Table:
+    """Judged rows, held in the engine, without those of forgotten caregivers, who still are in the source."""
+    unknown = judged.select("unknown_id").filter(judged.unknown_id.notnull()).distinct().to_pyarrow()["unknown_id"]
+    return without_forgotten(judged, ibis.memtable(pa.table({"caregiver_id": suppressed_ids(connection, unknown)})))
 
 
 @contextmanager

@@ -29,7 +29,7 @@ def keys_of_all(
     seen_at: datetime,
     name: str,
 ) -> ibis.Table:
-    """The keys with arms, as table `name` of the engine, after everyone in the registry has a key and a draw.
+    """The keys with arms, as table `name` of the engine, after everyone in the registry who was not forgotten has both.
 
     registry: rows of the source table caregivers, held in the engine. The rollout share of the settings is in force
     from `seen_at` (UTC) on when it was not before; only caregivers without a draw travel to the server.
@@ -48,7 +48,9 @@ def keys_of_all(
         known = facts.drop_columns(["caregiver_id"]).take(pc.index_in(ids, value_set=facts["caregiver_id"]))
         return draw_caregivers(known.append_column("caregiver_id", ids), experiment=experiment, n_drawn=n_drawn)
 
-    ensure_keys(connection, facts["caregiver_id"], draw_of=draw_of, experiment=experiment, seen_at=seen_at)
+    n_new = ensure_keys(connection, facts["caregiver_id"], draw_of=draw_of, experiment=experiment, seen_at=seen_at)
+    if not n_new and not n_without_draw:
+        return keys  # those without a key are forgotten caregivers, whom the source still has
     return load_keys(connection, engine, experiment=experiment, name=name)
 
 

@@ -32,6 +32,8 @@ class IntakeTarget:
     """The table the rows come from, as the programme calls it."""
     max_invalid_share: float
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[date, Mapping[str, Any]] = field(default_factory=dict)
+    """What else the manifest of a day says."""
     is_small: bool = False
     """Whether the accepted rows of an intake fit in memory: days are then cut there, not by a query each."""
 
@@ -66,8 +68,22 @@ def write_partitions(target: IntakeTarget, intake: Intake, days: Sequence[date])
                 "n_accepted": n_read - n_set_aside,
                 "n_set_aside": n_set_aside,
                 "n_blanked": n_blanked,
+                **target.facts.get(day, {}),
             },
         )
+
+
+def reasons_set_aside(lake: Lake, manifest: Manifest) -> pa.Table | None:
+    """Why rows or values of a partition were set aside, and how many: column_name, reason, action, n_rows.
+
+    None when there are none. Which rows they were stays in the lake.
+    """
+    if SET_ASIDE_TABLE not in manifest.entries or not manifest.n_rows(SET_ASIDE_TABLE):
+        return None
+    rows = lake.read(SET_ASIDE, manifest.asset, manifest.partition, SET_ASIDE_TABLE)
+    counted = rows.group_by(["column_name", "reason", "action"]).aggregate([([], "count_all")])
+    counted = counted.rename_columns(["column_name", "reason", "action", "n_rows"])
+    return counted.sort_by([("n_rows", "descending"), ("reason", "ascending")])
 
 
 def _of_day(rows: ibis.Table | pa.Table, day: date) -> ibis.Table | pa.Table:

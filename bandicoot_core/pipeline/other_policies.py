@@ -28,7 +28,7 @@ from bandicoot_core.evaluation.listed_policies import off_policy_table
 from bandicoot_core.pipeline.bundles import BUNDLES
 from bandicoot_core.policy.eligibility import IN_CONTROL_ARM, with_eligibility
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.lake import LakeReader
+from bandicoot_core.stores.lake_reader import LakeReader
 from bandicoot_core.stores.manifest import Manifest
 
 N_WEEKS = 8

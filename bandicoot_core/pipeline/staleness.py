@@ -4,7 +4,7 @@ from datetime import date
 
 from bandicoot_core.calendar import days_between, last_day_of_week
 from bandicoot_core.pipeline.bundles import BUNDLE_FORMAT
-from bandicoot_core.pipeline.engagement import training_weeks
+from bandicoot_core.pipeline.engagement import covered_days, training_weeks
 from bandicoot_core.settings import ModelOptions
 from bandicoot_core.stores.lake import Lake
 
@@ -35,13 +35,15 @@ def why_model_is_stale(lake: Lake, week: date, options: ModelOptions) -> str | N
         return f"training_weeks is now {options.training_weeks}"
     first_day = training_weeks(lake, week, options.training_weeks)[0]
     last_day = last_day_of_week(week)
-    days = [day.isoformat() for day in days_between(first_day, last_day)]
-    existing = set(lake.partitions("sms_events"))
-    current = {
-        "caregivers": lake.digest("caregivers", [last_day.isoformat()]),
-        "sms_events": lake.digest("sms_events", [day for day in days if day in existing]),
+    days = days_between(first_day, last_day)
+    read = {
+        "caregivers": [last_day.isoformat()],
+        "sms_events": [day.isoformat() for day in days],
+        "calls": covered_days(lake.partitions("calls"), days),
     }
-    for asset, digest in current.items():
+    for asset, partitions in read.items():
+        existing = set(lake.partitions(asset))
+        digest = lake.digest(asset, [partition for partition in partitions if partition in existing])
         if history.inputs.get(asset) != digest:
             return f"{asset} has changed since the model was trained"
     decided = lake.manifest("model_version", key)

@@ -34,7 +34,7 @@ from bandicoot_core.model.mapper import dump_mapper, fit_mapper, load_mapper, ma
 from bandicoot_core.model.recipe import chances_of_members, clusters_of, weighted_counts
 from bandicoot_core.settings import ModelOptions
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.lake import LakeReader
+from bandicoot_core.stores.lake_reader import LakeReader
 from bandicoot_core.stores.manifest import Manifest
 
 MAPPER_FILE = "mapper.skops"

@@ -120,8 +120,8 @@ def _refuse_nul(name: str, column: pa.Array) -> None:
     at_fault = column.filter(pc.match_substring(column, "\0"))
     if len(at_fault):
         raise InvalidInputError(
-            f"column {name}: {len(at_fault)} values hold the character U+0000 (first: {at_fault[0].as_py()!r}), "
-            "which PostgreSQL cannot store; remove it in the source"
+            f"column {name}: {len(at_fault)} values hold the character U+0000, which PostgreSQL cannot store; remove "
+            "it in the source"
         )
 
 

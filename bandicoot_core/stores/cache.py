@@ -75,8 +75,13 @@ class Cache:
             self.tallies["skipped"] += 1
             return None
         found: list[bytes | None] = []
+        deadline = self._monotonic()
         try:
             for first in range(0, len(keys), _KEYS_AT_ONCE):
+                # Answers that trickle in never time out by themselves.
+                if first and self._monotonic() > deadline:
+                    raise redis.TimeoutError(f"{first:,} answers took longer than the configured time")
+                deadline += self.options.timeout_seconds
                 found += cast(list[bytes | None], self._client.mget(keys[first : first + _KEYS_AT_ONCE]))
         except (redis.RedisError, OSError) as error:
             self._pause(error)

@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 import redis
 from redis.exceptions import ResponseError
 
-from bandicoot_core.errors import MissingPartitionError, UnreachableError
+from bandicoot_core.errors import BusyError, MissingPartitionError, UnreachableError
 from bandicoot_core.stores.cache import Cache
 from bandicoot_core.stores.cache_keys import CURRENT_KEY, STATE_PREFIX, CachedPublication, index_values
-from bandicoot_core.stores.connections import Lock, lock, whole_transaction
-from bandicoot_core.stores.current_answers import Standing, one_moment, standing, stream_state_values
+from bandicoot_core.stores.connections import Lock, limit, lock, reading, whole_transaction
+from bandicoot_core.stores.current_answers import Standing, standing, stream_state_values
 from bandicoot_core.stores.models import read_indices
 
 _ROWS_AT_ONCE = 2000
@@ -42,14 +42,14 @@ class Filled:
 def no_fill_under_way(connection: psycopg.Connection, *, wait_seconds: float) -> Iterator[None]:
     """Hold Lock.CACHE: fills come one after the other, and what was removed is not written again.
 
-    The connection does nothing else meanwhile. Raises UnreachableError when another holds it for longer.
+    The connection does nothing else meanwhile. Raises BusyError when another holds it for longer.
     """
     with whole_transaction(connection, "waiting for the cache to be filled"):
-        connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{max(1, round(wait_seconds * 1000))}ms",))
+        limit(connection, statement_timeout=0, lock_timeout=max(wait_seconds, 0.001))
         try:
             lock(connection, Lock.CACHE)
         except psycopg.errors.LockNotAvailable as error:
-            raise UnreachableError(
+            raise BusyError(
                 f"the cache is being filled by another run for more than {wait_seconds:g} s; run again when it is done"
             ) from error
         yield
@@ -65,7 +65,10 @@ def fill_cache(
     indices of the new publication or nothing of it, and read PostgreSQL for the rest.
     """
     deadline = monotonic() + cache.options.fill_seconds
-    with one_moment(connection, "reading what the cache is to hold"), cache.writing("filling the cache") as client:
+    with (
+        reading(connection, "reading what the cache is to hold", is_bulk=True, is_snapshot=True),
+        cache.writing("filling the cache") as client,
+    ):
         current = standing(connection)
         if current is None:
             raise MissingPartitionError("no call list is published yet; materialize published_call_list first")

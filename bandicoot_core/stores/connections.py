@@ -175,7 +175,8 @@ def repeated(
         except BusyError as error:
             if attempt == n_attempts or not isinstance(error.__cause__, CONFLICTS):
                 raise
-            time.sleep(_PAUSE_SECONDS * attempt * random.random())  # noqa: S311 - two that met go apart
+            # Two that have met go apart, not in step.
+            time.sleep(_PAUSE_SECONDS * attempt * random.uniform(0.5, 1))  # noqa: S311
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 

@@ -55,7 +55,9 @@ def _refuse_unless(
     if not n_wrong:
         return
     first = rows.filter(is_wrong).slice(0, 1).to_pylist()[0]
-    where = ", ".join(f"{name}={first[name]}" for name in contract.key)
+    # Messages are kept with runs, which know no caregiver: a list's row is named by its rank.
+    row_name = contract.sort_by if "caregiver_id" in contract.key else contract.key
+    where = ", ".join(f"{name}={first[name]}" for name in row_name)
     raise InvalidInputError(
         f"{contract.name}.{column.name}: {n_wrong} rows hold something else than {expected} "
         f"(first: {where}, found {first[column.name]!r}); mend what made these rows and run again"

@@ -7,9 +7,8 @@ to published, how states do to current_states; asking Redis first, to current_re
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import psycopg
@@ -19,7 +18,7 @@ from psycopg.rows import dict_row
 
 from bandicoot_core.stores.arrow_copy import stream_out
 from bandicoot_core.stores.cache_keys import CaregiverFacts, StatesAsOf
-from bandicoot_core.stores.connections import whole_transaction
+from bandicoot_core.stores.connections import reading
 
 _STANDING = """
     SELECT newest.call_date, newest.run_id, newest.published_at, newest.model_version,
@@ -63,33 +62,26 @@ class Standing:
 
 def standing(connection: psycopg.Connection) -> Standing | None:
     """What is current; None before the first publication."""
-    row = connection.execute(_STANDING).fetchone()
+    with reading(connection, "asking for the newest list"):
+        row = connection.execute(_STANDING).fetchone()
     if row is None:
         return None
     as_of_date, model_version = row[4], row[7]
-    stamps = "\n".join(value.isoformat() if isinstance(value, date) else str(value) for value in row)
+    stamps = "\n".join(map(_stamp, row))
     return Standing(
         publication=hashlib.sha256(stamps.encode()).hexdigest()[:16],
         call_date=row[0],
-        published_at=row[2],
+        published_at=row[2].astimezone(UTC),
         model_version=row[3],
         states=None if as_of_date is None else StatesAsOf(as_of_date=as_of_date, model_version=model_version),
     )
-
-
-@contextmanager
-def one_moment(connection: psycopg.Connection, doing: str) -> Iterator[None]:
-    """A read-only transaction in which every statement sees the database as it was at the first one."""
-    with whole_transaction(connection, doing):
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        yield
 
 
 def states_of(connection: psycopg.Connection, caregiver_ids: Sequence[str]) -> Mapping[str, CaregiverFacts]:
     """The facts of those of the caregivers who are known, by caregiver_id, in their order."""
     if not caregiver_ids:
         return {}
-    with connection.cursor(row_factory=dict_row) as cursor:
+    with reading(connection, "reading states"), connection.cursor(row_factory=dict_row) as cursor:
         rows: list[dict[str, Any]] = cursor.execute(_STATES_OF, (list(caregiver_ids),)).fetchall()
     known = {row.pop("caregiver_id"): CaregiverFacts(**row) for row in rows}
     return {caregiver_id: known[caregiver_id] for caregiver_id in caregiver_ids if caregiver_id in known}
@@ -107,3 +99,10 @@ def stream_state_values(
 def is_storable(caregiver_id: str) -> bool:
     """Whether PostgreSQL could hold the id at all: no U+0000, nothing that is not Unicode text."""
     return "\0" not in caregiver_id and caregiver_id.encode("utf-8", "ignore").decode() == caregiver_id
+
+
+def _stamp(value: Any) -> str:
+    """The value in letters, the same whatever the session's time zone."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return value.isoformat() if isinstance(value, date) else str(value)

@@ -18,7 +18,7 @@ import psycopg
 import pyarrow as pa
 from pydantic import BaseModel, ValidationError
 
-from bandicoot_core.errors import MissingPartitionError, UnreachableError
+from bandicoot_core.errors import MissingPartitionError, TransientError
 from bandicoot_core.stores.cache import Cache
 from bandicoot_core.stores.cache_keys import (
     CURRENT_KEY,
@@ -30,7 +30,8 @@ from bandicoot_core.stores.cache_keys import (
     indices_table,
     state_key,
 )
-from bandicoot_core.stores.current_answers import Standing, is_storable, one_moment, standing, states_of
+from bandicoot_core.stores.connections import reading
+from bandicoot_core.stores.current_answers import Standing, is_storable, standing, states_of
 from bandicoot_core.stores.models import read_indices
 
 CACHE, DATABASE, BOTH = "cache", "database", "cache and database"
@@ -73,8 +74,8 @@ class _Told:
 class CurrentReader:
     """Reads indices and states. May be shared between threads; `connect` opens a connection for each answer it gives.
 
-    Every method raises MissingPartitionError when no list is published yet, and UnreachableError when PostgreSQL is
-    needed and does not answer.
+    Every method raises MissingPartitionError when no list is published yet, and TransientError when PostgreSQL is
+    needed and does not answer, or not in time.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class CurrentReader:
         missing = [caregiver_id for caregiver_id in asked if caregiver_id not in found]
         if pointer is not None and not missing:
             return CurrentStates(pointer.states, found, CACHE)
-        with self._connect() as connection, one_moment(connection, "reading states"):
+        with self._connect() as connection, reading(connection, "reading states", is_snapshot=True):
             current = self._require(standing(connection))
             if pointer is not None and pointer.publication == current.publication:
                 stored = states_of(connection, missing)
@@ -170,9 +171,9 @@ class CurrentReader:
             return self._told
         try:
             try:
-                with self._connect() as connection, one_moment(connection, "asking for the newest list"):
+                with self._connect() as connection:
                     self._remember(standing(connection))
-            except UnreachableError as error:
+            except TransientError as error:
                 _log.warning("Redis answers without PostgreSQL: %s", error)
             self._has_asked, self._told_until = True, self._monotonic() + check_seconds
             return self._told

@@ -50,6 +50,11 @@ _INSERT_NEW = """
     SELECT caregiver_id, {facts}, %s FROM changed_states WHERE stored_id IS NULL
 """
 
+_DELETE_FORGOTTEN = """
+    DELETE FROM incoming_states AS incoming USING bandicoot.forgettings AS forgotten
+    WHERE forgotten.caregiver_key = incoming.caregiver_key
+"""
+
 _UNKNOWN_KEYS = """
     SELECT count(*), min(caregiver_key) FROM incoming_states
     WHERE NOT EXISTS (SELECT FROM bandicoot.caregiver_keys AS known
@@ -62,7 +67,8 @@ def refresh_states(
 ) -> bool:
     """Make the table hold exactly these states; False, and no change, when it already stands at a later day.
 
-    `states` has at least the columns of INCOMING_STATES, one row per caregiver_key, and may be a stream. Must run
+    `states` has at least the columns of INCOMING_STATES, one row per caregiver_key, and may be a stream; rows of
+    forgotten caregivers are left out. Must run
     inside a transaction. Raises InvalidInputError when a column is missing or a key is unknown; a key that comes
     twice breaks a constraint (psycopg.IntegrityError), which the surrounding whole_transaction explains.
     """
@@ -75,6 +81,7 @@ def refresh_states(
     connection.execute("CREATE UNIQUE INDEX ON incoming_states (caregiver_key)")
     # Nothing analyses temporary tables by itself, and without statistics the join is planned for a handful of rows.
     connection.execute("ANALYZE incoming_states")
+    connection.execute(_DELETE_FORGOTTEN)
     _refuse_unknown_keys(connection)
     connection.execute(_with_facts(_COMPARE))
     connection.execute("ANALYZE changed_states")

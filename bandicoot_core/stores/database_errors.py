@@ -1,7 +1,10 @@
 """What PostgreSQL's errors mean here: which class of this project's errors, and what a person does next.
 
-Opening connections and transactions belongs to connections. No message made here shows a password.
+Opening connections and transactions belongs to connections. No message made here shows a password, and none quotes
+the rows that the server quotes: messages are kept with runs and in logs, which know no caregiver.
 """
+
+import re
 
 import psycopg
 from psycopg import errors
@@ -15,11 +18,12 @@ _NO_ROOM = (errors.DiskFull, errors.OutOfMemory, errors.InsufficientResources, e
 
 
 def explain(error: psycopg.Error, doing: str, *, is_lost: bool) -> BandicootError | None:
-    """The error to raise in place of the server's; None for one that nobody foresaw.
+    """The error to raise in place of the server's, which loses what it quotes of rows; None for one nobody foresaw.
 
     `doing` says what was under way, `is_lost` whether the connection was closed by it. Whatever comes back, nothing of
     the transaction that met the error was committed, unless the connection was lost while it was being committed.
     """
+    conceal_rows(error)
     if isinstance(error, errors.IntegrityError):
         return InvalidInputError(_describe_violation(error, doing))
     if is_lost:
@@ -62,13 +66,20 @@ def explain(error: psycopg.Error, doing: str, *, is_lost: bool) -> BandicootErro
     return None
 
 
+def conceal_rows(error: psycopg.Error) -> None:
+    """Leave of a server's error what it says, without the rows it quotes (DETAIL and CONTEXT)."""
+    if error.diag.message_primary is not None:
+        error.args = (error.diag.message_primary,)
+
+
 def _describe_violation(error: errors.IntegrityError, doing: str) -> str:
     found = error.diag
     where = f"{found.schema_name}.{found.table_name}" if found.table_name else "the database"
-    detail = " ".join(part for part in (found.message_detail, found.context) if part) or str(error)
+    place = re.match(r"COPY \w+, line \d+", found.context or "")
+    at = f" ({place.group()})" if place else ""
     return (
-        f"{doing}: {where} refuses the rows, {found.message_primary} ({' '.join(detail.split())}); nothing was "
-        "written; mend the rows and run again"
+        f"{doing}: {where} refuses the rows, {found.message_primary}{at}; nothing was written; mend the rows and run "
+        "again"
     )
 
 

@@ -40,6 +40,9 @@ SERVER_SETTINGS = {
     "log_destination": "stderr",
     "logging_collector": "off",
     "log_line_prefix": "%m [%p] ",
+    # Details and statements quote rows, and with them caregivers.
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
 }
 # The caller's PG* variables, locale and time zone must not shape a server that outlives it.
 _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}

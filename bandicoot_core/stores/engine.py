@@ -3,13 +3,14 @@
 Only connection settings belong here. The expressions are engine-neutral and live in engagement and policy.
 """
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ibis
 from ibis.backends.duckdb import Backend
+
+from bandicoot_core.stores.scratch import scratch_folder, temporary_place
 
 
 @contextmanager
@@ -18,8 +19,8 @@ def open_engine(*, memory_limit: str = "4GB", threads: int | None = None) -> Ite
 
     The session's time zone is UTC, so that casts between instants and dates do not depend on the machine.
     """
-    with tempfile.TemporaryDirectory(prefix="bandicoot-spill-") as spill_folder:
-        options: dict[str, Any] = {"memory_limit": memory_limit, "temp_directory": spill_folder}
+    with scratch_folder(temporary_place(), "spill") as spill_folder:
+        options: dict[str, Any] = {"memory_limit": memory_limit, "temp_directory": str(spill_folder)}
         if threads is not None:
             options["threads"] = threads
         engine = ibis.duckdb.connect(**options)

@@ -84,7 +84,7 @@ class Installation:
     @cached_property
     def lake(self) -> Lake:
         """The lake."""
-        return Lake(self.settings.lake_path)
+        return Lake(self.settings.lake_path, timeout_seconds=self.settings.lake_timeout_seconds)
 
     @cached_property
     def cache(self) -> Cache | None:
@@ -123,10 +123,20 @@ class Installation:
             pool.close()
 
     @contextmanager
-    def sole_writer(self, asset: str, partitions: Sequence[str], *, holder: str) -> Iterator[None]:
-        """Be the only writer of some partitions inside the block; PartitionHeldError when another does not end."""
+    def sole_writer(
+        self, asset: str, partitions: Sequence[str], *, holder: str, is_whole_asset: bool = False
+    ) -> Iterator[None]:
+        """Be the only writer of some partitions inside the block; PartitionHeldError when another does not end.
+
+        With `is_whole_asset` nobody else writes any partition of the asset.
+        """
         with sole_writer(
-            self.database_url, asset, partitions, holder=holder, wait_seconds=self.settings.writer_wait_seconds
+            self.database_url,
+            asset,
+            partitions,
+            holder=holder,
+            wait_seconds=self.settings.writer_wait_seconds,
+            is_whole_asset=is_whole_asset,
         ):
             yield
 

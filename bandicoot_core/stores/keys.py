@@ -20,6 +20,7 @@ from bandicoot_core.stores.arrow_copy import copy_in, copy_out, stream_out
 from bandicoot_core.stores.connections import Lock, lock, whole_transaction
 from bandicoot_core.stores.contract_checks import require_contract, require_instant
 from bandicoot_core.stores.published_tables import CAREGIVER_KEYS, EXPERIMENT_ASSIGNMENTS
+from bandicoot_core.stores.suppression import delete_suppressed
 
 DrawOf = Callable[[Sequence[str], Mapping[str, int]], pa.Table]
 """Ids of caregivers who have no draw, and how many of each stratum have one -> stratum, block and draw of each id."""
@@ -49,8 +50,13 @@ _WITHOUT_DRAW = """
     ORDER BY known.caregiver_key
 """
 
+# The places of forgotten caregivers stay taken: whoever comes next must not get a draw that was somebody's.
 _DRAWN = """
-    SELECT stratum, count(*) FROM bandicoot.experiment_assignments WHERE experiment = %s GROUP BY stratum
+    SELECT stratum, sum(n_draws)::bigint FROM (
+        SELECT stratum, count(*) AS n_draws FROM bandicoot.experiment_assignments WHERE experiment = %s GROUP BY stratum
+        UNION ALL
+        SELECT stratum, n_draws FROM bandicoot.forgotten_draws WHERE experiment = %s
+    ) AS drawn GROUP BY stratum
 """
 
 _KEYS = """
@@ -92,9 +98,10 @@ def ensure_keys(
 ) -> int:
     """Give every unseen id a key, and every known caregiver without one a draw; return how many ids were new.
 
-    Keys ascend with the ids' UTF-8 bytes among those that are new at once. Both happen in one transaction; processes
-    that come at the same time wait for one another. Raises InvalidInputError when an id is missing, empty or holds
-    U+0000, and when `draw_of` gives a draw that cannot be; ValueError when it gives too few or too many.
+    Who was forgotten gets neither: this is where the suppression list holds. Keys ascend with the ids' UTF-8 bytes
+    among those that are new at once. Both happen in one transaction; processes that come at the same time wait for one
+    another. Raises InvalidInputError when an id is missing, empty or holds U+0000, and when `draw_of` gives a draw that
+    cannot be; ValueError when it gives too few or too many.
     """
     ids = _checked_ids(caregiver_ids)
     seen = require_instant(seen_at, "seen_at")
@@ -103,10 +110,11 @@ def ensure_keys(
         connection.execute("CREATE TEMPORARY TABLE incoming_ids (caregiver_id text NOT NULL) ON COMMIT DROP")
         copy_in(connection, sql.Identifier("incoming_ids"), ids)
         connection.execute("ANALYZE incoming_ids")
+        delete_suppressed(connection, sql.Identifier("incoming_ids"))
         n_new = connection.execute(_INSERT_KEYS, (seen,)).rowcount
         without_draw = copy_out(connection, sql.SQL(_WITHOUT_DRAW), (experiment,), _IDENTITY)
         if without_draw.num_rows:
-            n_drawn: dict[str, int] = dict(connection.execute(_DRAWN, (experiment,)).fetchall())
+            n_drawn: dict[str, int] = dict(connection.execute(_DRAWN, (experiment, experiment)).fetchall())
             drawn = _draw(without_draw, draw_of, n_drawn, experiment, seen)
             copy_in(connection, sql.Identifier("bandicoot", "experiment_assignments"), drawn)
     return n_new

@@ -24,6 +24,7 @@ from bandicoot_core.stores.connections import ATTEMPTS, Limits, Lock, connect, l
 from bandicoot_core.stores.contract_checks import require_contract, require_instant
 from bandicoot_core.stores.current_states import refresh_states
 from bandicoot_core.stores.migrations.state import read_state, require_migratable
+from bandicoot_core.stores.suppression import delete_suppressed
 
 CALL_LIST_CHANNEL = "bandicoot_call_list"
 """Channel on which each publication is announced; the payload is the call date, YYYY-MM-DD."""
@@ -140,6 +141,9 @@ def publish_call_list(
         lock(connection, Lock.CALL_LIST, call_date.toordinal())
         connection.execute("DELETE FROM bandicoot.call_list WHERE call_date = %s", (call_date,))
         n_rows = copy_in(connection, sql.Identifier("bandicoot", "call_list"), rows)
+        # Somebody may have been forgotten after the list was made; its other ranks stay as they are.
+        of_day = sql.SQL("stored.call_date = {}").format(call_date)
+        n_rows -= delete_suppressed(connection, sql.Identifier("bandicoot", "call_list"), rows=of_day)
         given = states() if callable(states) else states
         is_refreshed = given is not None and refresh_states(connection, given, as_of_date=as_of_date)
         connection.execute(

@@ -76,6 +76,56 @@ LIST_PUBLICATIONS = TableContract(
     key=("call_date",),
 )
 
+SUPPRESSION_SECRET = TableContract(
+    "suppression_secret",
+    "The secret with which forgotten caregivers are hashed; without it nobody on the list can be recognized",
+    (
+        Column("is_only", "bool", "Always true: there is one secret"),
+        Column("inner_key", "string", "Secret XOR 0x36, the inner key of HMAC-SHA256", unit="hex"),
+        Column("outer_key", "string", "Secret XOR 0x5C, the outer key of HMAC-SHA256", unit="hex"),
+    ),
+    key=("is_only",),
+)
+
+FORGETTING_STATES = ("requested", "done")
+REQUESTED, DONE = FORGETTING_STATES
+
+FORGETTINGS = TableContract(
+    "forgettings",
+    "Who was forgotten, by keyed hash: the list of those who must not come in again, and the record of their removal",
+    (
+        Column("suppression_hash", "string", "HMAC-SHA256 of the caregiver_id with suppression_secret", unit="hex"),
+        replace(
+            _CAREGIVER_KEY,
+            description="Key she had, which is nobody's any more; empty when she had none",
+            is_nullable=True,
+        ),
+        Column(
+            "state",
+            "string",
+            "Done when every store was gone through; until then the command has to be repeated",
+            allowed=FORGETTING_STATES,
+        ),
+        Column("requested_at", "timestamp", "When it was first asked for", unit="UTC"),
+        Column("requested_by", "string", "Who asked"),
+        Column("reason", "string", "Why"),
+        Column("done_at", "timestamp", "When every store had been gone through", unit="UTC", is_nullable=True),
+        Column("removed_rows", "string", "Rows removed, by store and table", unit="JSON"),
+    ),
+    key=("suppression_hash",),
+)
+
+FORGOTTEN_DRAWS = TableContract(
+    "forgotten_draws",
+    "Places in the experiment's blocks that stay taken although their caregivers were forgotten",
+    (
+        _EXPERIMENT,
+        EXPERIMENT_ASSIGNMENTS.column("stratum"),
+        Column("n_draws", "int64", "Draws of forgotten caregivers", unit="caregivers", minimum=1),
+    ),
+    key=("experiment", "stratum"),
+)
+
 INCOMING_STATES = TableContract(
     "caregiver_states",
     "What the pipeline brings to bandicoot.caregiver_states: one row per caregiver, by key",
@@ -159,6 +209,9 @@ PUBLISHED_TABLES: dict[str, TableContract] = {
     "model_versions": MODEL_VERSIONS,
     "clusters": PUBLISHED_CLUSTERS,
     "whittle_indices": PUBLISHED_INDICES,
+    "suppression_secret": SUPPRESSION_SECRET,
+    "forgettings": FORGETTINGS,
+    "forgotten_draws": FORGOTTEN_DRAWS,
 }
 """Table of the schema -> its contract."""
 

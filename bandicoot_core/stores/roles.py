@@ -26,16 +26,20 @@ RIGHTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     WRITER: {
         **_READS,
         "alembic_version": ("SELECT",),
-        "caregiver_keys": ("SELECT", "INSERT"),
-        "experiment_assignments": ("SELECT", "INSERT"),
+        # Without DELETE nobody could be forgotten.
+        "caregiver_keys": ("SELECT", "INSERT", "DELETE"),
+        "experiment_assignments": ("SELECT", "INSERT", "DELETE"),
         "experiment_rollouts": ("SELECT", "INSERT"),
         "call_list": ("SELECT", "INSERT", "DELETE"),
         "list_publications": ("SELECT", "INSERT", "UPDATE"),
-        "call_outcomes": ("SELECT",),
+        "call_outcomes": ("SELECT", "DELETE"),
         "caregiver_states": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "model_versions": ("SELECT", "INSERT", "UPDATE"),
         "clusters": ("SELECT", "INSERT"),
         "whittle_indices": ("SELECT", "INSERT"),
+        "suppression_secret": ("SELECT",),
+        "forgettings": ("SELECT", "INSERT", "UPDATE"),
+        "forgotten_draws": ("SELECT", "INSERT", "UPDATE"),
     },
 }
 """Role -> table or view of the schema -> what it may do with it."""

@@ -6,7 +6,7 @@ conditions belongs to source_tables; nothing is judged or written here.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import adbc_driver_manager
@@ -16,10 +16,13 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from bandicoot_core.errors import UnreachableError
 from bandicoot_core.stores.connections import connect
+from bandicoot_core.stores.source_lag import require_complete
 from bandicoot_core.stores.source_schema import check_source_schema
 from bandicoot_core.stores.source_tables import SOURCE_TABLES, read_query
 
 _CONNECT_SECONDS = 10
+_SERIALIZATION_FAILURE = "40001"
+_CONFLICT = "conflict with recovery"
 
 
 class Source:
@@ -38,13 +41,17 @@ class Source:
             check_source_schema(connection, self.schema, tables)
 
     @contextmanager
-    def snapshot(self) -> Iterator["SourceSnapshot"]:
+    def snapshot(self, *, complete_until: datetime | None = None) -> Iterator["SourceSnapshot"]:
         """The source as it is at the first read: a REPEATABLE READ READ ONLY transaction, ended on exit.
 
-        UnreachableError when the server does not answer, or goes away before the block ends.
+        UnreachableError when the server does not answer, goes away before the block ends, or, as a replica, gives up
+        the read; LaggingSourceError when it is a replica that may lack what happened before `complete_until` (UTC).
         """
-        # Its errors are made for people; ADBC's own are not told apart.
-        connect(self._url, timeout_seconds=_CONNECT_SECONDS).close()
+        # Its errors are made for people; ADBC's own are not told apart. Asked before the snapshot is taken, a replica
+        # can only have come further by then.
+        with connect(self._url, timeout_seconds=_CONNECT_SECONDS) as connection:
+            if complete_until is not None:
+                require_complete(connection, self.schema, complete_until, where=self._where())
         target = make_conninfo(
             self._url, connect_timeout=_CONNECT_SECONDS, client_encoding="utf8", application_name="bandicoot"
         )
@@ -58,6 +65,12 @@ class Source:
                     cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 yield SourceSnapshot(connection, self.schema)
             except Exception as error:
+                if _was_given_up(error):
+                    raise UnreachableError(
+                        f"{self._where()}, a replica, gave up the read because it had to follow its primary; "
+                        "partitions written before stay in place; run again, or raise max_standby_streaming_delay or "
+                        "turn hot_standby_feedback on in the replica"
+                    ) from error
                 if _answers(connection):
                     raise
                 raise UnreachableError(
@@ -91,6 +104,16 @@ class SourceSnapshot:
             cursor.execute(query.as_string(None))
             with cursor.fetch_record_batch() as reader:
                 yield reader
+
+
+def _was_given_up(error: Exception) -> bool:
+    """Whether a replica has cancelled the read: a read-only transaction has no other failure to serialize."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "sqlstate", None) == _SERIALIZATION_FAILURE:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return _CONFLICT in str(error)  # the engine hands on the text alone
 
 
 def _answers(connection: Any) -> bool:

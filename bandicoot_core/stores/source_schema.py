@@ -124,7 +124,7 @@ def _first_unreadable(
         fault = _FAULTS[column.family](value)
         if fault is not None:
             row = ", ".join(f"{name}={text}" for name, text in zip(row_name, names, strict=True))
-            return f" (first unreadable: {row} {value!r}{fault})"
+            return f" (first unreadable: {row}{' ' if row else ''}{value!r}{fault})"
     return f" (the first {_SAMPLE_ROWS} values could be read)"
 
 

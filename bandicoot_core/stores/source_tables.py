@@ -35,7 +35,7 @@ class SourceColumn:
 
 @dataclass(frozen=True)
 class SourceTable:
-    """A table of the programme: its columns, what names a row in messages, and what places a row in time.
+    """A table of the programme: its columns, what names a row in messages (never a caregiver), and its time.
 
     A row belongs to the days on which any column of `happens` lies. Of a snapshot table every row belongs to a day
     whose `happens` column lies before the day's end, or is missing.
@@ -67,7 +67,7 @@ CAREGIVERS_TABLE = SourceTable(
         SourceColumn("enrollment_source", "text"),
         SourceColumn("status", "text"),
     ),
-    row_name=("caregiver_id",),
+    row_name=(),
     happens=("enrolled_at",),
     is_snapshot=True,
 )
@@ -95,7 +95,7 @@ VACCINATIONS_TABLE = SourceTable(
         SourceColumn("scheduled_date", "date"),
         SourceColumn("actual_date", "date"),
     ),
-    row_name=("caregiver_id", "vaccine_name"),
+    row_name=("vaccine_name",),
     happens=("actual_date",),
 )
 

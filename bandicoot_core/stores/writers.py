@@ -22,6 +22,7 @@ _MAX_LOCKS = 32
 """More partitions at once lock their whole asset: a server's room for locks is bounded."""
 _MAX_NAME_BYTES = 63
 
+
 _BEGIN = """
     SELECT set_config('application_name', %s, true),
         (SELECT count(set_config(name, '0', true)) FROM pg_settings
@@ -44,8 +45,16 @@ _HOLDERS = """
 
 
 @contextmanager
-def sole_writer(url: str, asset: str, partitions: Sequence[str], *, holder: str, wait_seconds: float) -> Iterator[None]:
-    """Be the only writer of some partitions of an asset inside the block.
+def sole_writer(
+    url: str,
+    asset: str,
+    partitions: Sequence[str],
+    *,
+    holder: str,
+    wait_seconds: float,
+    is_whole_asset: bool = False,
+) -> Iterator[None]:
+    """Be the only writer of some partitions of an asset inside the block, or of all of them (`is_whole_asset`).
 
     `holder` says, for others who wait, who this is. Raises PartitionHeldError, which names who is at work, when the
     partitions are not free within `wait_seconds`; UnreachableError when the server does not answer, or when it was
@@ -53,7 +62,7 @@ def sole_writer(url: str, asset: str, partitions: Sequence[str], *, holder: str,
     """
     deadline = time.monotonic() + wait_seconds
     with connect(url) as connection, foreseen_errors(connection, f"locking {asset}"):
-        while (found := _take(connection, asset, partitions, holder)) is not None:
+        while (found := _take(connection, asset, partitions, holder, is_whole_asset)) is not None:
             if time.monotonic() >= deadline:
                 raise PartitionHeldError(
                     f"{asset}/{_span(partitions)} is being written by {found}; this run waited {wait_seconds:g} s and "
@@ -72,13 +81,15 @@ def sole_writer(url: str, asset: str, partitions: Sequence[str], *, holder: str,
             ) from error
 
 
-def _take(connection: psycopg.Connection, asset: str, partitions: Sequence[str], holder: str) -> str | None:
+def _take(
+    connection: psycopg.Connection, asset: str, partitions: Sequence[str], holder: str, is_whole_asset: bool
+) -> str | None:
     """Take every lock and keep the transaction open, or take none and say who is in the way."""
     connection.execute("BEGIN")
     name = f"{holder} writes {asset}/{_span(partitions)}".encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
     connection.execute(_BEGIN, (name,))
     keys = sorted({_key(f"{asset}/{partition}") for partition in partitions})
-    is_many = len(keys) > _MAX_LOCKS
+    is_many = is_whole_asset or len(keys) > _MAX_LOCKS
     take = _TAKE_WHOLE_ASSET if is_many else _TAKE_ASSET
     row = connection.execute(take, (int(Lock.ASSET_WRITERS), _key(asset))).fetchone()
     is_taken = row is not None and bool(row[0])

@@ -16,6 +16,7 @@ from bandicoot_dagster.metadata import check_results, partition_metadata, report
 from bandicoot_dagster.partitions import training_window, weekly
 from bandicoot_dagster.runtime import day_of_run
 from bandicoot_dagster.steps import written_alone
+from bandicoot_dagster.versions import data_version
 
 _registry = dg.AssetDep(caregivers, partition_mapping=training_window(1))
 
@@ -46,4 +47,5 @@ def model_backtest(
     return dg.MaterializeResult(
         metadata={**partition_metadata(made.manifest), **report_metadata(read_model_backtest(stores.lake, week))},
         check_results=check_results([made.drift], "model_backtest"),
+        data_version=data_version(made.manifest),
     )

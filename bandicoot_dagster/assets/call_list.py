@@ -6,6 +6,7 @@ from bandicoot_core.calendar import parse_day, refuse_future_day
 from bandicoot_core.contracts import CALL_LIST, PUBLISHED_CALL_LIST
 from bandicoot_core.evaluation.charts import eligibility_funnel, list_by_district
 from bandicoot_core.pipeline.call_list import materialize_call_list, materialize_published_call_list
+from bandicoot_core.pipeline.daily_staleness import stale_lists
 from bandicoot_core.pipeline.index_cache import CACHE_CHECKS, materialize_index_cache
 from bandicoot_core.policy.checks import LIST_CHECKS, WARNING_ONLY
 from bandicoot_core.stores.installation import Installation
@@ -19,6 +20,7 @@ from bandicoot_dagster.metadata import check_results, partition_metadata, pictur
 from bandicoot_dagster.partitions import day_before, list_days
 from bandicoot_dagster.runtime import Clock, day_of_run
 from bandicoot_dagster.steps import written_alone
+from bandicoot_dagster.versions import data_version
 
 _PREVIEW = [
     "rank",
@@ -62,14 +64,17 @@ def call_list(
     call_date = refuse_future_day(day_of_run(context), now=clock(), name="partition")
     as_of_day = parse_day(config.as_of_date, name="as_of_date") if config.as_of_date else None
     made = materialize_call_list(stores, call_date, config.options(), as_of_day=as_of_day)
+    stale = stale_lists(stores.lake, call_date, stores.settings.lookback_days)
     return dg.MaterializeResult(
         metadata={
             **partition_metadata(made.manifest),
             "list_by_district": picture(list_by_district(made.drawn.call_list), "The list by district and state"),
             "eligibility": picture(eligibility_funnel(made.drawn.funnel), "From the registry to who may be called"),
             "first_rows": preview(made.drawn.call_list, _PREVIEW),
+            "stale_earlier_lists": dg.MetadataValue.json({str(day): why for day, why in stale.items()}),
         },
         check_results=check_results(made.outcomes, "call_list"),
+        data_version=data_version(made.manifest),
     )
 
 
@@ -99,7 +104,8 @@ def published_call_list(
             "dagster/row_count": n_rows,
             "dagster/table_name": "bandicoot.call_list",
             "dagster/uri": "bandicoot.current_call_list",
-        }
+        },
+        data_version=data_version(stores.lake.require("call_list", call_date.isoformat())),
     )
 
 

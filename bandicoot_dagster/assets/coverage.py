@@ -18,6 +18,7 @@ from bandicoot_dagster.metadata import partition_metadata, report_metadata
 from bandicoot_dagster.partitions import training_window, weekly
 from bandicoot_dagster.runtime import day_of_run
 from bandicoot_dagster.steps import written_alone
+from bandicoot_dagster.versions import data_version
 
 
 @dg.asset(
@@ -44,5 +45,6 @@ def coverage_report(context: dg.AssetExecutionContext, stores: dg.ResourceParam[
     week = day_of_run(context)
     manifest = materialize_coverage_report(stores, week)
     return dg.MaterializeResult(
-        metadata={**partition_metadata(manifest), **report_metadata(read_coverage_report(stores.lake, week))}
+        metadata={**partition_metadata(manifest), **report_metadata(read_coverage_report(stores.lake, week))},
+        data_version=data_version(manifest),
     )

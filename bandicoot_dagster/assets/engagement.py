@@ -4,6 +4,7 @@ import dagster as dg
 
 from bandicoot_core.contracts import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
 from bandicoot_core.evaluation.charts import states_over_time
+from bandicoot_core.pipeline.daily_staleness import renew_stale_states
 from bandicoot_core.pipeline.engagement import (
     materialize_caregiver_states,
     materialize_engagement_history,
@@ -21,6 +22,7 @@ from bandicoot_dagster.metadata import partition_metadata, picture
 from bandicoot_dagster.partitions import daily, last_days, training_window, weekly
 from bandicoot_dagster.runtime import day_of_run, days_of_run
 from bandicoot_dagster.steps import written_alone
+from bandicoot_dagster.versions import data_version, report_earlier
 
 _lookback = last_days(load_settings().lookback_days)
 _window = training_window(load_model_options().training_weeks)
@@ -45,18 +47,22 @@ _window = training_window(load_model_options().training_weeks)
     ],
     pool=pools.STATES,
 )
-@written_alone(is_retried=True)
+@written_alone(is_retried=True, writes_earlier=True)
 def caregiver_states(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
-    """States of each day."""
+    """States of each day, and of earlier days whose events or calls have changed."""
     days = days_of_run(context)
-    for day in days:
-        manifest = materialize_caregiver_states(stores, day)
-        metadata = partition_metadata(manifest)
-        if day == days[-1]:
-            chart = states_over_time(states_over_days(stores.lake, day))
-            metadata["states_over_time"] = picture(chart, "Share of responsive caregivers by day")
-        context.add_asset_metadata(metadata, partition_key=manifest.partition)
-    return dg.MaterializeResult()
+    renewed = list(renew_stale_states(stores, before=days[0]))
+    report_earlier(
+        context,
+        [manifest for manifest, _ in renewed],
+        {manifest.partition: {**partition_metadata(manifest), "renewed_because": why} for manifest, why in renewed},
+    )
+    manifests = [materialize_caregiver_states(stores, day) for day in days]
+    chart = picture(states_over_time(states_over_days(stores.lake, days[-1])), "Share of responsive caregivers by day")
+    for manifest in manifests:
+        context.add_asset_metadata(partition_metadata(manifest), partition_key=manifest.partition)
+    context.add_asset_metadata({"states_over_time": chart}, partition_key=manifests[-1].partition)
+    return dg.MaterializeResult(data_version=data_version(*manifests))
 
 
 @dg.asset(
@@ -86,7 +92,8 @@ def engagement_history(
     chart = states_over_time(weekly_shares(manifest))
     metadata = partition_metadata(manifest)
     return dg.MaterializeResult(
-        metadata={**metadata, "states_over_time": picture(chart, "Share of responsive caregivers by week")}
+        metadata={**metadata, "states_over_time": picture(chart, "Share of responsive caregivers by week")},
+        data_version=data_version(manifest),
     )
 
 
@@ -107,4 +114,5 @@ def engagement_history(
 @written_alone()
 def passive_counts(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """Distinct tuples of passive transitions."""
-    return dg.MaterializeResult(metadata=partition_metadata(materialize_passive_counts(stores, day_of_run(context))))
+    manifest = materialize_passive_counts(stores, day_of_run(context))
+    return dg.MaterializeResult(metadata=partition_metadata(manifest), data_version=data_version(manifest))

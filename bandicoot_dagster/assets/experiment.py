@@ -16,6 +16,7 @@ from bandicoot_dagster.metadata import partition_metadata, report_metadata
 from bandicoot_dagster.partitions import training_window, weekly
 from bandicoot_dagster.runtime import day_of_run
 from bandicoot_dagster.steps import written_alone
+from bandicoot_dagster.versions import data_version
 
 _window = training_window(load_model_options().training_weeks)
 
@@ -50,5 +51,6 @@ def experiment_report(
     week = day_of_run(context)
     manifest = materialize_experiment_report(stores, week, training.options())
     return dg.MaterializeResult(
-        metadata={**partition_metadata(manifest), **report_metadata(read_experiment_report(stores.lake, week))}
+        metadata={**partition_metadata(manifest), **report_metadata(read_experiment_report(stores.lake, week))},
+        data_version=data_version(manifest),
     )

@@ -28,6 +28,7 @@ from bandicoot_dagster.metadata import check_results, partition_metadata, pictur
 from bandicoot_dagster.partitions import training_window, weekly
 from bandicoot_dagster.runtime import Clock, day_of_run
 from bandicoot_dagster.steps import written_alone
+from bandicoot_dagster.versions import data_version
 
 _registry = dg.AssetDep(caregivers, partition_mapping=training_window(1))
 
@@ -58,7 +59,8 @@ def clusters(
             **partition_metadata(manifest),
             "clusters_plane": picture(clusters_plane(table), "Clusters in the plane of their passive probabilities"),
             "clusters": preview(table, n_rows=table.num_rows),
-        }
+        },
+        data_version=data_version(manifest),
     )
 
 
@@ -82,7 +84,7 @@ def features_only_mapper(
 ) -> dg.MaterializeResult:
     """Registry features to cluster."""
     manifest = materialize_features_only_mapper(stores, day_of_run(context), training.options())
-    return dg.MaterializeResult(metadata=partition_metadata(manifest))
+    return dg.MaterializeResult(metadata=partition_metadata(manifest), data_version=data_version(manifest))
 
 
 @dg.asset(
@@ -102,7 +104,7 @@ def cluster_assignments(
 ) -> dg.MaterializeResult:
     """Caregiver to cluster."""
     manifest = materialize_cluster_assignments(stores, day_of_run(context), training.options())
-    return dg.MaterializeResult(metadata=partition_metadata(manifest))
+    return dg.MaterializeResult(metadata=partition_metadata(manifest), data_version=data_version(manifest))
 
 
 @dg.asset(
@@ -127,7 +129,8 @@ def transition_models(
     manifest = materialize_transition_models(stores, day_of_run(context), training.options())
     table = stores.lake.read(TRANSITION_MODELS, manifest.asset, manifest.partition)
     return dg.MaterializeResult(
-        metadata={**partition_metadata(manifest), "transition_models": preview(table, n_rows=table.num_rows)}
+        metadata={**partition_metadata(manifest), "transition_models": preview(table, n_rows=table.num_rows)},
+        data_version=data_version(manifest),
     )
 
 
@@ -157,7 +160,8 @@ def whittle_indices(
             **partition_metadata(manifest),
             "indices": picture(indices_by_cluster(table), "Whittle index per cluster and state with intervals"),
             "whittle_indices": preview(table, n_rows=table.num_rows),
-        }
+        },
+        data_version=data_version(manifest),
     )
 
 
@@ -195,4 +199,5 @@ def model_version(
             **partition_metadata(decision.manifest, table="indices"),
         },
         check_results=check_results(decision.outcomes, "model_version"),
+        data_version=data_version(decision.manifest),
     )

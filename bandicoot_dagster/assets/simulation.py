@@ -15,6 +15,7 @@ from bandicoot_dagster.metadata import partition_metadata, report_metadata
 from bandicoot_dagster.partitions import training_window, weekly
 from bandicoot_dagster.runtime import day_of_run
 from bandicoot_dagster.steps import written_alone
+from bandicoot_dagster.versions import data_version
 
 
 @dg.asset(
@@ -42,5 +43,6 @@ def policy_simulation(
         stores, week, load_list_options(), training.options(), load_evaluation_options()
     )
     return dg.MaterializeResult(
-        metadata={**partition_metadata(manifest), **report_metadata(read_policy_simulation(stores.lake, week))}
+        metadata={**partition_metadata(manifest), **report_metadata(read_policy_simulation(stores.lake, week))},
+        data_version=data_version(manifest),
     )

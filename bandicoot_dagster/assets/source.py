@@ -1,28 +1,27 @@
 """The source group: the programme's tables as external assets, and their daily partitions in the lake.
 
 Reading, keys and setting rows aside happen in bandicoot_core; the other groups read only the lake. Events, doses and
-calls depend on `caregivers` because that asset gives every caregiver the key they are stored under.
+calls depend on `caregivers` because that asset gives every caregiver the key they are stored under. With the days of a
+run they read earlier ones again, and report those that have changed.
 """
 
-from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 
-from bandicoot_core.contracts import CALLS, CAREGIVERS, SET_ASIDE, SMS_EVENTS, VACCINATIONS
-from bandicoot_core.pipeline.extraction import (
-    extract_calls,
-    extract_caregivers,
-    extract_sms_events,
-    extract_vaccinations,
-)
+from bandicoot_core.contracts import CALLS, CAREGIVERS, SMS_EVENTS, VACCINATIONS
+from bandicoot_core.pipeline.extraction import extract_caregivers
+from bandicoot_core.pipeline.intake_partitions import reasons_set_aside
+from bandicoot_core.pipeline.rereading import DaysRead, read_calls, read_sms_events, read_vaccinations
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.manifest import SET_ASIDE_TABLE, Manifest
+from bandicoot_core.stores.manifest import Manifest
 from bandicoot_dagster import pools
 from bandicoot_dagster.describe import OWNERS, described
 from bandicoot_dagster.metadata import partition_metadata, preview
 from bandicoot_dagster.partitions import daily
 from bandicoot_dagster.runtime import Clock, days_of_run
 from bandicoot_dagster.steps import written_alone
+from bandicoot_dagster.versions import data_version, report_earlier
 
 PROGRAMME = "suvita_production"
 ONE_RUN_FOR_MANY_DAYS = dg.BackfillPolicy.single_run()
@@ -80,7 +79,7 @@ def caregivers(
             settings=stores.settings,
             seen_at=clock(),
         )
-    return _result(context, stores, manifests)
+    return _result(context, stores, DaysRead(asked=tuple(manifests)))
 
 
 @dg.asset(
@@ -98,14 +97,10 @@ def caregivers(
     deps=[dg.AssetKey([PROGRAMME, "sms_logs"]), caregivers],
     pool=pools.SOURCE,
 )
-@written_alone(is_retried=True)
+@written_alone(is_retried=True, writes_earlier=True)
 def sms_events(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """Message events of each day."""
-    with stores.published() as connection, stores.engine() as engine:
-        manifests = extract_sms_events(
-            stores.source(), connection, stores.lake, engine, days=days_of_run(context), settings=stores.settings
-        )
-    return _result(context, stores, manifests)
+    return _result(context, stores, read_sms_events(stores, days_of_run(context)))
 
 
 @dg.asset(
@@ -120,14 +115,10 @@ def sms_events(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Insta
     deps=[dg.AssetKey([PROGRAMME, "vaccinations"]), caregivers],
     pool=pools.SOURCE,
 )
-@written_alone(is_retried=True)
+@written_alone(is_retried=True, writes_earlier=True)
 def vaccinations(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """Doses of each day."""
-    with stores.published() as connection, stores.engine() as engine:
-        manifests = extract_vaccinations(
-            stores.source(), connection, stores.lake, engine, days=days_of_run(context), settings=stores.settings
-        )
-    return _result(context, stores, manifests)
+    return _result(context, stores, read_vaccinations(stores, days_of_run(context)))
 
 
 @dg.asset(
@@ -145,22 +136,27 @@ def vaccinations(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Ins
     deps=[call_outcomes, caregivers],
     pool=pools.SOURCE,
 )
-@written_alone(is_retried=True)
+@written_alone(is_retried=True, writes_earlier=True)
 def calls(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """Attempted calls of each day."""
-    with stores.published() as connection, stores.engine() as engine:
-        manifests = extract_calls(connection, stores.lake, engine, days=days_of_run(context), settings=stores.settings)
-    return _result(context, stores, manifests)
+    return _result(context, stores, read_calls(stores, days_of_run(context)))
 
 
-def _result(
-    context: dg.AssetExecutionContext, stores: Installation, manifests: Sequence[Manifest]
-) -> dg.MaterializeResult:
-    """Metadata for each partition of the run, with the first rows set aside where there are any."""
-    for manifest in manifests:
-        metadata = partition_metadata(manifest)
-        if manifest.entries.get(SET_ASIDE_TABLE) and manifest.n_rows(SET_ASIDE_TABLE):
-            rows = stores.lake.read(SET_ASIDE, manifest.asset, manifest.partition, SET_ASIDE_TABLE)
-            metadata["rows_set_aside"] = preview(rows)
+def _result(context: dg.AssetExecutionContext, stores: Installation, read: DaysRead) -> dg.MaterializeResult:
+    """Metadata for each partition of the run and each earlier one that has changed."""
+    for manifest in read.asked:
+        metadata = _metadata(stores, manifest)
+        if read.again:
+            metadata["read_again"] = dg.MetadataValue.json(read.summary)
         context.add_asset_metadata(metadata, partition_key=manifest.partition)
-    return dg.MaterializeResult()
+    report_earlier(context, read.changed, {m.partition: _metadata(stores, m) for m in read.changed})
+    return dg.MaterializeResult(data_version=data_version(*read.asked))
+
+
+def _metadata(stores: Installation, manifest: Manifest) -> dict[str, Any]:
+    """Metadata of a partition, with why rows were set aside where any were."""
+    metadata = partition_metadata(manifest)
+    reasons = reasons_set_aside(stores.lake, manifest)
+    if reasons is not None:
+        metadata["why_set_aside"] = preview(reasons, n_rows=reasons.num_rows)
+    return metadata

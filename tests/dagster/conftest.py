@@ -35,13 +35,15 @@ class Programme:
     def list_options(self, **overrides: object) -> ListOptions:
         return load_list_options(**{"budget": 20, **overrides})
 
-    def catch_up(self, call_date: date = CALL_DATE, **overrides: object) -> None:
+    def catch_up(
+        self, call_date: date = CALL_DATE, *, say: Callable[[str], None] = lambda _line: None, **overrides: object
+    ) -> None:
         catch_up(
             self.installation,
             call_date,
             list_options=self.list_options(**overrides),
             model_options=self.model_options,
-            say=lambda _line: None,
+            say=say,
             clock=self.clock,
         )
 

@@ -1,12 +1,22 @@
 """From SMS logs to the published list through Dagster, on a small programme and a real PostgreSQL."""
 
+from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 from pydantic import SecretStr
 
-from bandicoot_core.contracts import CALL_LIST, CAREGIVER_STATES, CONTROL_ARM, PUBLISHED_CALL_LIST
+from bandicoot_core.contracts import (
+    CALL_LIST,
+    CALLS,
+    CAREGIVER_STATES,
+    CONTROL_ARM,
+    ENGAGEMENT_HISTORY,
+    PUBLISHED_CALL_LIST,
+)
+from bandicoot_core.demo import stored_programme
 from bandicoot_core.errors import (
     CheckFailedError,
     CorruptPartitionError,
@@ -19,6 +29,8 @@ from bandicoot_core.pipeline.call_list import make_call_list_again
 from bandicoot_core.settings import Settings, load_model_options
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.models import champion, list_models, roll_back
+from bandicoot_core.stores.published import pending_keys
+from bandicoot_dagster.demo_source import extend_demo
 from tests.dagster.conftest import CALL_DATE, NOON, Programme
 from tests.servers.redis import RedisServer
 
@@ -342,3 +354,48 @@ def test_an_outcome_written_back_puts_the_caregiver_in_cool_down(programme: Prog
     finally:
         with programme.installation.published() as connection:
             connection.execute("DELETE FROM bandicoot.call_outcomes WHERE call_id = 't-1'")
+
+
+def test_what_the_call_centre_writes_back_decides_the_next_list_and_the_next_training(programme: Programme) -> None:
+    """A week as a call centre lives it: read the list, call all but the last, record each call twice."""
+    installation = programme.installation
+    assert installation.settings.database_url is not None
+    url = installation.settings.database_url.get_secret_value()
+    programme.catch_up()
+    with psycopg.connect(url) as centre:
+        listed = [row[0] for row in centre.execute("SELECT caregiver_id FROM bandicoot.current_call_list").fetchall()]
+        called, waiting = listed[:-1], listed[-1]
+        for n_taken in (1, 0):
+            for rank, caregiver_id in enumerate(called):
+                taken = centre.execute(
+                    "INSERT INTO bandicoot.call_outcomes VALUES (%s, %s, %s, %s, 'no_answer', 'centre 7') "
+                    "ON CONFLICT (call_id) DO NOTHING",
+                    (f"centre-7-{rank}", caregiver_id, CALL_DATE, NOON),
+                )
+                assert taken.rowcount == n_taken
+    with installation.published() as connection:
+        stored = stored_programme(connection)
+        keys = dict(connection.execute("SELECT caregiver_id, caregiver_key FROM bandicoot.caregiver_keys").fetchall())
+    assert stored is not None
+    sunday = date(2026, 11, 22)
+    extend_demo(installation, stored, sunday, on_progress=lambda *_: None)
+    later = Programme(installation, programme.model_options, clock=lambda: NOON + timedelta(days=3))
+    with suppress(RejectedModelError):  # whether the next model is better is not the question here
+        later.catch_up(sunday)
+
+    day = CALL_DATE.isoformat()
+    attempts = installation.lake.read(CALLS, "calls", day)["caregiver_key"].to_pylist()
+    assert set(attempts) >= {keys[each] for each in called}
+    assert all(attempts.count(keys[each]) == 1 for each in called)
+    next_list = {row[1] for row in later.published(sunday)}
+    assert len(next_list) == 20
+    assert not next_list & set(listed)
+    with installation.published() as connection:
+        pending = pending_keys(connection, call_date=sunday, pending_days=3)["caregiver_key"].to_pylist()
+    assert keys[waiting] in pending
+    assert not {keys[each] for each in called} & set(pending)
+    history = installation.lake.read(ENGAGEMENT_HISTORY, "engagement_history", "2026-11-15").to_pylist()
+    last_week = 1 << (installation.lake.require("engagement_history", "2026-11-15").facts["n_weeks"] - 1)
+    in_last_week = {row["caregiver_key"] for row in history if row["called_weeks"] & last_week}
+    assert {keys[each] for each in called} <= in_last_week
+    assert keys[waiting] not in in_last_week

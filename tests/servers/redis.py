@@ -5,7 +5,6 @@ import select
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import redis
+
+from tests.servers.processes import free_port, private_folder, program
 
 _START_SECONDS = 20
 
@@ -23,7 +24,7 @@ class RedisServer:
     def __init__(self, folder: Path, options: Sequence[str] = ()) -> None:
         self.folder = folder
         self.options = tuple(options)
-        self.port = _free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -44,7 +45,17 @@ class RedisServer:
 
     def start(self) -> None:
         """Start the server, empty, on its port, and wait until it answers."""
-        command = ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no"]
+        command = [
+            program("redis-server"),
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]
         command += ["--dir", str(self.folder), "--unixsocket", str(self.folder / "redis.sock"), *self.options]
         log = (self.folder / "redis.log").open("ab")
         with log:
@@ -108,8 +119,8 @@ class RedisServer:
 @contextmanager
 def running_redis(*options: str) -> Iterator[RedisServer]:
     """A running server with further command-line options, such as "--maxmemory", "4mb"; gone at the end."""
-    with tempfile.TemporaryDirectory(prefix="bandicoot-redis-") as folder:
-        server = RedisServer(Path(folder), options)
+    with private_folder("redis") as folder:
+        server = RedisServer(folder, options)
         server.start()
         try:
             yield server
@@ -164,9 +175,3 @@ class _Cut:
         for end in ways:
             end.close()
         self._listening.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

@@ -2,6 +2,7 @@
 
 from datetime import date
 
+import ibis
 import pyarrow as pa
 import pytest
 from ibis.backends.duckdb import Backend
@@ -14,6 +15,7 @@ from bandicoot_core.engagement.intake import (
     judge_vaccinations,
     take_in_calls,
     take_in_vaccinations,
+    without_forgotten,
 )
 from bandicoot_core.engagement.message_intake import judge_messages
 from bandicoot_core.engagement.registry_intake import judge_caregivers
@@ -79,6 +81,7 @@ def test_a_dose_without_vaccine_is_set_aside(engine: Backend, name: str | None) 
     assert found.accepted == {}
     assert found.set_aside[DAY] == [
         {
+            "caregiver_key": 1,
             "source_row": f"vaccine_name={name or ''}, scheduled_date=, actual_date=2026-11-20",
             "column_name": "vaccine_name",
             "found": name,
@@ -135,6 +138,7 @@ def test_another_outcome_is_set_aside_with_the_allowed_ones(engine: Backend, out
     assert found.accepted == {}
     assert found.set_aside[DAY] == [
         {
+            "caregiver_key": 1,
             "source_row": "call_id=C-1",
             "column_name": "outcome",
             "found": outcome,
@@ -181,14 +185,29 @@ def test_days_that_are_not_consecutive_are_refused(days: list[date]) -> None:
         day_among(rows.at, days)
 
 
-def test_nothing_that_was_judged_knows_an_id() -> None:
+def test_rows_of_forgotten_caregivers_are_neither_kept_nor_set_aside_nor_counted(engine: Backend) -> None:
+    """FORGOTTEN and STRANGER have no key; only the first was forgotten."""
+    doses = [
+        {"caregiver_id": who, "vaccine_name": "bcg", "actual_date": DAY} for who in ("A", "FORGOTTEN", "STRANGER", None)
+    ]
+    judged = judge_vaccinations(table(DOSES, doses), keys("A"))
+    forgotten = ibis.memtable(pa.table({"caregiver_id": ["FORGOTTEN", "A"]}))
+    found = taken(engine, take_in_vaccinations(without_forgotten(judged, forgotten)))
+    assert [row["caregiver_key"] for row in found.accepted[DAY]] == [1]
+    assert len(found.set_aside[DAY]) == 2
+    assert found.counts == {DAY: (3, 2, 0)}
+
+
+def test_nothing_that_is_taken_in_knows_an_id() -> None:
     judged = [
         judge_vaccinations(table(DOSES, []), keys("A")),
         judge_calls(table(OUTCOMES, []), keys("A"), [DAY]),
         judge_messages(table(SMS_LOGS, []), keys("A"), [DAY]),
         judge_caregivers(table(REGISTRY, []), keys("A")),
     ]
-    assert [name for rows in judged for name in rows.columns if name.endswith("_id")] == [
+    nobody = ibis.memtable(pa.table({"caregiver_id": pa.array([], pa.string())}))
+    remembered = [without_forgotten(rows, nobody) for rows in judged]
+    assert [name for rows in remembered for name in rows.columns if name.endswith("_id")] == [
         "call_id",
         "message_id",
         "row_id",

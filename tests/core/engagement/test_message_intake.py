@@ -118,6 +118,7 @@ def test_what_happened_before_the_sending_sets_the_row_aside_with_both_instants(
     assert events(found) == []
     assert found.set_aside[DAY] == [
         {
+            "caregiver_key": 1,
             "source_row": "message_id=M-1",
             "column_name": column,
             "found": "2026-11-20T03:29:59.999999Z, sent_at 2026-11-20T03:30:00.000000Z",

@@ -106,6 +106,7 @@ def test_an_impossible_number_is_blanked_and_the_row_stays(
     assert only(found)[column] is None
     assert found.set_aside[DAY] == [
         {
+            "caregiver_key": 1,
             "source_row": "caregiver_key=1",
             "column_name": column,
             "found": str(value),
@@ -172,6 +173,7 @@ def test_of_several_rows_the_newest_enrolment_stays(engine: Backend) -> None:
     assert only(found)["age"] == 30
     assert found.set_aside[DAY] == [
         {
+            "caregiver_key": 1,
             "source_row": "caregiver_key=1",
             "column_name": "caregiver_id",
             "found": "2025-12-31T18:30:00.000000Z",

@@ -109,8 +109,8 @@ def test_no_rows_come_out_as_an_empty_table_of_the_schema(connection: psycopg.Co
     assert copy_out(connection, ALL, (), SCHEMA) == SCHEMA.empty_table()
 
 
-def test_a_text_that_postgresql_cannot_store_is_named(connection: psycopg.Connection) -> None:
-    with pytest.raises(InvalidInputError, match=r"column text: 1 values hold the character U\+0000 .*'a\\x00b'"):
+def test_the_column_of_a_text_that_postgresql_cannot_store_is_named(connection: psycopg.Connection) -> None:
+    with pytest.raises(InvalidInputError, match=r"column text: 1 values hold the character U\+0000, which PostgreSQL"):
         copy_in(connection, TABLE, table({"text": "fine"}, {"text": "a\0b"}))
     assert copy_out(connection, ALL, (), SCHEMA).num_rows == 0
 

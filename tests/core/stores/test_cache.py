@@ -1,6 +1,7 @@
 """The connection to a real Redis: what a reader waits for, what it leaves alone, and how a caregiver is forgotten."""
 
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -10,9 +11,17 @@ from bandicoot_core.errors import InvalidSettingError, RefusedWriteError, Unreac
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores.cache import Cache, forget, open_cache
 from bandicoot_core.stores.cache_keys import index_key, recommendation_key, state_key
-from tests.servers.redis import RedisServer
+from tests.servers.certificates import Certificates, make_certificates
+from tests.servers.processes import free_port, private_folder
+from tests.servers.redis import RedisServer, running_redis
 
 TIMEOUT_SECONDS = 0.25
+
+
+@pytest.fixture
+def certificates() -> Iterator[Certificates]:
+    with private_folder("tls") as folder:
+        yield make_certificates(folder)
 
 
 def opened(url: str, **settings: object) -> Cache:
@@ -91,6 +100,22 @@ def test_a_server_that_hangs_is_waited_for_once_and_no_longer_than_configured(re
         redis_server.resume()
 
 
+def test_answers_that_come_too_slowly_one_after_the_other_are_not_waited_for(redis_server: RedisServer) -> None:
+    options = opened(redis_server.url).options
+    moment = [0.0]
+
+    def later() -> float:
+        moment[0] += seconds_each
+        return moment[0]
+
+    cache = Cache(redis_server.url, options, monotonic=later)
+    seconds_each = 0.2
+    assert cache.read([b"state:A"] * 5000) == [None] * 5000
+    seconds_each = 0.3
+    assert cache.read([b"state:A"] * 5000) is None
+    assert cache.is_paused
+
+
 def test_a_server_that_was_restarted_is_used_again_at_once(redis_server: RedisServer) -> None:
     cache = opened(redis_server.url)
     assert cache.keep(b"state:A", b"1", seconds=60)
@@ -111,6 +136,21 @@ def test_a_password_that_is_wrong_is_told_without_it(redis_server: RedisServer) 
         assert right.read([b"state:A"]) == [None]
     finally:
         redis_server.restart()
+
+
+def test_a_server_with_tls_is_trusted_by_its_authority_and_no_other(certificates: Certificates) -> None:
+    port = free_port()
+    options = ["--tls-port", str(port), "--tls-auth-clients", "no", "--tls-ca-cert-file", str(certificates.ca)]
+    options += ["--tls-cert-file", str(certificates.certificate), "--tls-key-file", str(certificates.key)]
+    with running_redis(*options):
+        trusting = opened(f"rediss://localhost:{port}/0?ssl_ca_certs={certificates.ca}", redis_timeout_seconds=5)
+        assert trusting.keep(b"state:A", b"1", seconds=60)
+        assert trusting.read([b"state:A"]) == [b"1"]
+        assert forget(trusting, "A") == 1
+        strange = opened(f"rediss://localhost:{port}/0", redis_timeout_seconds=5)
+        assert strange.read([b"state:A"]) is None
+        with pytest.raises(UnreachableError, match="certificate"):
+            forget(strange, "A")
 
 
 def test_forgetting_removes_her_state_and_every_recommendation_and_nothing_else(redis_server: RedisServer) -> None:

@@ -199,7 +199,7 @@ def test_a_whole_transaction_refuses_to_be_part_of_another(database_url: str) ->
 
 
 def test_a_broken_constraint_says_what_was_refused_and_that_nothing_was_written(database_url: str) -> None:
-    refused = pytest.raises(InvalidInputError, match=r"counting: public\.t .*\(x\)=\(1\) already exists.*nothing was")
+    refused = pytest.raises(InvalidInputError, match=r"counting: public\.t .*unique constraint.*nothing was")
     with connect(database_url) as connection:
         connection.execute("CREATE TABLE t (x int PRIMARY KEY)")
         with refused, whole_transaction(connection, "counting"):

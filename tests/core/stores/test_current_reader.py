@@ -232,6 +232,15 @@ def test_a_value_that_another_publication_left_is_not_believed(
     assert reader.read_states(["A", "B"]).states.keys() == {"A"}
 
 
+def test_a_run_that_publishes_again_makes_another_publication(
+    redis_server: RedisServer, published: psycopg.Connection
+) -> None:
+    reader = reader_of(filled(redis_server, published), published)
+    assert reader.read_states(["A", "B"]).came_from == CACHE
+    bring(published, state_rows({1: "U", 2: "U"}), model_version="m-1")  # by the same run, at the same instant
+    assert {facts.state for facts in reader.read_states(["A", "B"]).states.values()} == {"U"}
+
+
 def test_states_that_a_later_list_did_not_bring_keep_their_day_and_their_model(
     redis_server: RedisServer, published: psycopg.Connection
 ) -> None:
@@ -292,6 +301,21 @@ def test_postgresql_is_asked_for_the_newest_list_only_now_and_then(
     assert (reader.read_indices().model_version, reader.read_indices().came_from) == ("m-2", DATABASE)
     fill(redis_server, published)
     assert (reader.read_indices().model_version, reader.read_indices().came_from) == ("m-2", CACHE)
+
+
+def test_who_is_missing_in_redis_is_not_added_from_a_newer_publication(
+    redis_server: RedisServer, published: psycopg.Connection
+) -> None:
+    filled(redis_server, published)
+    reader = reader_of(opened(redis_server, redis_check_seconds=60), published)
+    assert reader.read_states(["A"]).came_from == CACHE
+    bring(published, state_rows({1: "U", 2: "U", 3: "U"}), model_version="m-2", run_id="run-2")
+    found = reader.read_states(["A", "C"])
+    assert (found.came_from, found.as_of) == (
+        DATABASE,
+        StatesAsOf(as_of_date=DAY - timedelta(days=1), model_version="m-2"),
+    )
+    assert {facts.state for facts in found.states.values()} == {"U"}
 
 
 def test_redis_answers_while_postgresql_is_away(redis_server: RedisServer, published: psycopg.Connection) -> None:

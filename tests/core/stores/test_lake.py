@@ -1,16 +1,10 @@
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import ibis
 import pyarrow as pa
 import pytest
 from ibis.backends.duckdb import Backend
+from upath import UPath
 
 from bandicoot_core.contracts import CLUSTERS, PASSIVE_COUNTS
 from bandicoot_core.errors import CorruptPartitionError, MissingPartitionError, OutdatedPartitionError
@@ -35,9 +29,9 @@ def write_counts(lake: Lake, n_rows: int, n_caregivers: int = 1) -> None:
     lake.write("passive_counts", WEEK, {"data": (PASSIVE_COUNTS, counts(n_rows, n_caregivers))})
 
 
-def data_file(lake: Lake) -> Path:
+def data_file(lake: Lake) -> UPath:
     entry = lake.require("passive_counts", WEEK).entries["data"]
-    return Path(str(lake.folder("passive_counts", WEEK) / entry.name))
+    return lake.folder("passive_counts", WEEK) / entry.name
 
 
 def test_a_partition_reads_back_as_it_was_written(lake: Lake) -> None:
@@ -98,7 +92,7 @@ def test_garbage_of_the_right_size_is_found_when_reading(lake: Lake, engine: Bac
     path = data_file(lake)
     content = bytearray(path.read_bytes())
     content[4 : len(content) // 2] = bytes(len(content) // 2 - 4)
-    path.write_bytes(content)
+    path.write_bytes(bytes(content))
 
     def read_through_engine() -> None:
         with lake.reader(engine) as reader:
@@ -130,60 +124,8 @@ def test_a_table_that_breaks_its_contract_leaves_the_old_partition(lake: Lake, e
 def test_old_generations_are_swept_but_the_last_one_stays_for_its_readers(lake: Lake) -> None:
     for n_rows in (1, 2, 3):
         write_counts(lake, n_rows)
-    files = sorted(p.name for p in Path(str(lake.folder("passive_counts", WEEK))).glob("*.parquet"))
+    files = [path.name for path in lake.folder("passive_counts", WEEK).iterdir() if path.suffix == ".parquet"]
     assert len(files) == 2
-
-
-def test_readers_never_see_a_mix_of_two_generations(lake: Lake) -> None:
-    write_counts(lake, 10, n_caregivers=10)
-    failures: list[str] = []
-    is_done = threading.Event()
-
-    def poll() -> None:
-        while not is_done.is_set():
-            try:
-                table = lake.read(PASSIVE_COUNTS, "passive_counts", WEEK)
-            except CorruptPartitionError:
-                continue  # two replacements during one read: the reader is told, and reads again
-            if set(table["n_caregivers"].to_pylist()) != {table.num_rows}:
-                failures.append(f"{table.num_rows} rows with {set(table['n_caregivers'].to_pylist())}")
-
-    reader = threading.Thread(target=poll)
-    reader.start()
-    for round_number in range(100):
-        write_counts(lake, 10 + round_number % 3, n_caregivers=10 + round_number % 3)
-    is_done.set()
-    reader.join()
-    assert failures == []
-
-
-_WRITER = """
-import sys, pyarrow as pa
-from bandicoot_core.contracts import PASSIVE_COUNTS
-from bandicoot_core.stores.lake import Lake
-lake = Lake(sys.argv[1])
-print("ready", flush=True)
-for n in range(1, 100000):
-    n_rows = 1 + n % 50
-    table = pa.table({"n_rr": list(range(n_rows)), "n_ru": [0] * n_rows, "n_ur": [1] * n_rows,
-                      "n_uu": [2] * n_rows, "n_caregivers": [n_rows] * n_rows})
-    lake.write("passive_counts", "2026-11-15", {"data": (PASSIVE_COUNTS, table)})
-"""
-
-
-def test_a_writer_killed_at_any_moment_leaves_a_whole_partition(lake: Lake) -> None:
-    write_counts(lake, 7, n_caregivers=7)
-    for attempt in range(6):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", _WRITER, str(lake.root)], stdout=subprocess.PIPE, env={**os.environ}
-        )
-        assert writer.stdout is not None
-        writer.stdout.readline()
-        time.sleep(0.05 + 0.037 * attempt)
-        writer.send_signal(signal.SIGKILL)
-        writer.wait()
-        table = lake.read(PASSIVE_COUNTS, "passive_counts", WEEK)
-        assert set(table["n_caregivers"].to_pylist()) == {table.num_rows}
 
 
 def test_inputs_name_the_content_that_was_read(lake: Lake, engine: Backend) -> None:

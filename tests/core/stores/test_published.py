@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -117,12 +118,12 @@ def test_one_districts_rows_keep_their_ranks_and_an_unknown_district_is_refused(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rank": [1, 1]}, r"\(call_date, rank\)=\(2026-11-20, 1\) already exists"),
-        ({"rank": [0, 1]}, r"published_call_list.rank: 1 rows .* at least 1 \(first: .*caregiver_id=A, found 0\)"),
+        ({"rank": [1, 1]}, r"\"call_list_pkey\" \(COPY call_list, line 2\)"),
+        ({"rank": [0, 1]}, r"published_call_list.rank: 1 rows .* at least 1 \(first: .*rank=0, found 0\)"),
         ({"caregiver_id": ["A", "A"]}, "call_list_caregiver_once"),
         ({"caregiver_id": ["A", None]}, r"published_call_list.caregiver_id: 1 of 2 values are missing"),
-        ({"state": ["U", "X"]}, "published_call_list.state: 1 rows .* one of U, R .*caregiver_id=B, found 'X'"),
-        ({"ab_arm": ["both", "control"]}, "one of treatment, control .*caregiver_id=A, found 'both'"),
+        ({"state": ["U", "X"]}, "published_call_list.state: 1 rows .* one of U, R .*rank=2, found 'X'"),
+        ({"ab_arm": ["both", "control"]}, "one of treatment, control .*rank=1, found 'both'"),
         ({"propensity": [0.5, 1.5]}, "published_call_list.propensity: 1 rows .* at most 1 .*found 1.5"),
         ({"propensity": [float("nan"), 1]}, "published_call_list.propensity: 1 rows"),
         ({"call_date": [DAY, BEFORE]}, "published_call_list.call_date: found 2026-11-19 .* expected 2026-11-20"),
@@ -298,13 +299,28 @@ def test_killing_the_publishing_process_at_any_moment_leaves_a_whole_list(
     assert len(seen) == 50
 
 
-def test_a_cleared_schema_has_no_rows_and_its_keys_start_again(published: psycopg.Connection) -> None:
+def test_a_cleared_schema_has_no_rows_but_its_secret_and_its_keys_start_again(published: psycopg.Connection) -> None:
     give_keys(published, ["A", "B"])
     publish(published, list_rows(["A"]), states=state_rows({1: "U", 2: "R"}))
     clear_published(published)
     for table in PUBLISHED_TABLES:
-        assert published.execute(f"SELECT count(*) FROM bandicoot.{table}").fetchone() == (0,)
+        n_rows = int(table == "suppression_secret")
+        assert published.execute(f"SELECT count(*) FROM bandicoot.{table}").fetchone() == (n_rows,)
     give_keys(published, ["C"])
     assert published.execute("SELECT caregiver_key, caregiver_id FROM bandicoot.caregiver_keys").fetchall() == [
         (1, "C")
     ]
+
+
+def test_no_message_quotes_a_caregiver_whose_row_is_refused(published: psycopg.Connection) -> None:
+    """Messages are kept with runs, and their causes with them."""
+    her = f"CG-{7 * 11 * 13}"
+    give_keys(published, [her])
+    with pytest.raises(InvalidInputError) as twice:
+        publish(published, list_rows([her, her]))
+    with pytest.raises(InvalidInputError) as unstorable:
+        publish(published, list_rows([f"{her}\0"]))
+    with pytest.raises(InvalidInputError) as wrong:
+        publish(published, list_rows([her], state=["X"]))
+    for raised in (twice, unstorable, wrong):
+        assert "CG-1001" not in "".join(traceback.format_exception(raised.value))

@@ -1,0 +1,162 @@
+"""Opening the root of a lake, and what an object store needs besides: conditions on writes, errors in our words.
+
+Everything that differs between a local disk and an object store is here or in atomic_folder.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from upath import UPath
+
+from bandicoot_core.errors import BandicootError, ConflictingWriteError, InvalidSettingError, UnreachableError
+
+_GOOGLE = ("gs", "gcs")
+
+
+@dataclass(frozen=True)
+class StoredText:
+    """A small object and the generation it was read in; both None when there is none."""
+
+    text: str | None
+    generation: str | None
+
+
+def open_root(root: str, *, timeout_seconds: float) -> UPath:
+    """The path of a lake's root on its file system.
+
+    `timeout_seconds` bounds each request to an object store. InvalidSettingError when the file system is unknown, or
+    the package that reaches it is not installed.
+    """
+    if "://" not in root:
+        return UPath(root)
+    protocol = root.partition("://")[0]
+    # Listings are never kept: another process may have written since, and a reader has to see it.
+    options: dict[str, Any] = {} if protocol in ("file", "local") else {"use_listings_cache": False}
+    if protocol in _GOOGLE:
+        # A lake is an ordinary bucket: without this, gcsfs asks another API, with rights of its own, what kind it is.
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        options["requests_timeout"] = timeout_seconds
+    try:
+        with reaching(root):
+            path = UPath(root, **options)
+            _ = path.fs
+    except ImportError as error:
+        extra = "pip install 'bandicoot[gcs]'" if protocol in _GOOGLE else f"install what fsspec needs: {error}"
+        raise InvalidSettingError(
+            f"BANDICOOT_LAKE_ROOT={root}: the package that reaches {protocol}:// is not installed; {extra}"
+        ) from error
+    except ValueError as error:
+        raise InvalidSettingError(
+            f"BANDICOOT_LAKE_ROOT={root}: {error}; use a folder, or gs://bucket/folder"
+        ) from error
+    return path
+
+
+def is_local(path: UPath) -> bool:
+    """Whether a path lies on the local file system."""
+    return path.protocol in ("", "file", "local")
+
+
+def is_google(path: UPath) -> bool:
+    """Whether a path lies in Google Cloud Storage."""
+    return path.protocol in _GOOGLE
+
+
+def read_stored(path: UPath) -> StoredText:
+    """The text of a small object with its generation, which a conditional write then names."""
+    try:
+        if not is_google(path):
+            return StoredText(path.read_text(), None)
+        bucket, key, _ = path.fs.split_path(path.path)
+        found = path.fs.call("GET", "b/{}/o/{}", bucket, key, json_out=True)
+        generation = str(found["generation"])
+        _, content = path.fs.call("GET", "b/{}/o/{}", bucket, key, alt="media", generation=generation)
+        return StoredText(content.decode(), generation)
+    except FileNotFoundError:
+        return StoredText(None, None)
+
+
+def replace_stored(path: UPath, text: str, before: StoredText) -> None:
+    """Write a small object in one request; ConflictingWriteError when it is not what it was `before`.
+
+    Google Cloud Storage holds the condition (if_generation_match); another store writes without one.
+    """
+    if not is_google(path):
+        path.write_text(text)
+        return
+    fs = path.fs
+    bucket, key, _ = fs.split_path(path.path)
+    try:
+        fs.call(
+            "POST",
+            fs.base.replace("/storage/v1/", f"/upload/storage/v1/b/{bucket}/o"),
+            uploadType="media",
+            name=key,
+            ifGenerationMatch=before.generation or "0",
+            data=text.encode(),
+            headers={"Content-Type": "application/octet-stream"},
+        )
+    except FileExistsError as error:
+        # A repeated request may find that its first attempt has arrived after all.
+        if read_stored(path).text != text:
+            raise ConflictingWriteError(
+                f"{path} was replaced by another writer while this one was at work; what the other wrote stands: run "
+                "again if it should not"
+            ) from error
+
+
+def remove_stored(path: UPath, generation: str | None) -> None:
+    """Remove an object unless it has been written again since it had that generation; nothing when it is gone."""
+    try:
+        if is_google(path):
+            bucket, key, _ = path.fs.split_path(path.path)
+            path.fs.call("DELETE", "b/{}/o/{}", bucket, key, ifGenerationMatch=generation)
+        else:
+            path.fs.rm_file(path.path)
+    except (FileNotFoundError, FileExistsError):
+        return  # gone already, or written again by another writer, whose it is now
+
+
+@contextmanager
+def reaching(root: object) -> Iterator[None]:
+    """Errors of an object store become UnreachableError or InvalidSettingError, which say what to do."""
+    try:
+        yield
+    except BandicootError:
+        raise
+    except Exception as error:
+        foreseen = _foreseen(root, error)
+        if foreseen is None:
+            raise
+        raise foreseen from error
+
+
+def _foreseen(root: object, error: Exception) -> BandicootError | None:
+    kind = type(error).__module__.partition(".")[0]
+    code = str(getattr(error, "code", "") or "")
+    is_refused = str(error).startswith("Forbidden") or code in ("401", "403")
+    is_without_network = type(error).__name__ == "TransportError"
+    if is_refused or (kind == "google" and not is_without_network):
+        return InvalidSettingError(
+            f"the lake {root} does not let this process in: {_first_line(error)}; give it credentials "
+            "(GOOGLE_APPLICATION_CREDENTIALS, `gcloud auth application-default login` or a service account) with the "
+            "role roles/storage.objectUser on the bucket"
+        )
+    if (
+        isinstance(error, asyncio.TimeoutError)
+        or kind in ("aiohttp", "google", "requests")
+        or (kind == "gcsfs" and code)
+    ):
+        return UnreachableError(
+            f"the lake {root} does not answer: {type(error).__name__} {_first_line(error)}".rstrip()
+            + "; what was there stands: run again when it is back, or raise BANDICOOT_LAKE_TIMEOUT_SECONDS"
+        )
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:300]
