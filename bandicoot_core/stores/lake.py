@@ -150,9 +150,14 @@ class Lake:
     @contextmanager
     def reader(self, engine: Backend) -> Iterator[LakeReader]:
         """A reader that remembers what it read; an error inside is explained when a file turns out corrupt."""
-        if not is_local(self.root):
-            engine.con.register_filesystem(self.root.fs)
-        reader = LakeReader(self, engine)
+        if is_local(self.root):
+            yield from self._explained(LakeReader(self, engine))
+            return
+        engine.con.register_filesystem(self.root.fs)
+        with scratch_folder(temporary_place(), "read") as copies:
+            yield from self._explained(LakeReader(self, engine, copies))
+
+    def _explained(self, reader: LakeReader) -> Iterator[LakeReader]:
         try:
             yield reader
         except Exception as error:

@@ -16,7 +16,8 @@ from upath import UPath
 from bandicoot_core.errors import BandicootError, ConflictingWriteError, InvalidSettingError, UnreachableError
 
 _GOOGLE = ("gs", "gcs")
-_N_REQUESTS_AT_ONCE = 16
+N_REQUESTS_AT_ONCE = 16
+"""Requests of one process that wait for an object store at the same time."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def read_small(paths: Sequence[UPath]) -> list[bytes | None]:
         return []
     if is_local(paths[0]):
         return [Path(str(path)).read_bytes() if path.exists() else None for path in paths]
-    found = paths[0].fs.cat([path.path for path in paths], on_error="return", batch_size=_N_REQUESTS_AT_ONCE)
+    found = paths[0].fs.cat([path.path for path in paths], on_error="return", batch_size=N_REQUESTS_AT_ONCE)
     contents: list[bytes | None] = []
     for path in paths:
         content = found[path.path]
