@@ -8,12 +8,11 @@ needs. What the tables mean belongs to contracts; how they are computed, to enga
 """
 
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import ibis
 import pyarrow as pa
@@ -27,16 +26,13 @@ from bandicoot_core.stores.atomic_folder import commit_folder, remove_folder
 from bandicoot_core.stores.full_disk import explaining_full_disk
 from bandicoot_core.stores.lake_reader import LakeReader, require_columns
 from bandicoot_core.stores.manifest import MANIFEST_NAME, FileEntry, Manifest, combined_digest
-from bandicoot_core.stores.object_store import is_local, open_root, reaching
+from bandicoot_core.stores.object_store import is_local, open_root, reaching, read_small
 from bandicoot_core.stores.parquet_files import name_by_content, write_table
 from bandicoot_core.stores.removal import rewrite_without
 from bandicoot_core.stores.scratch import scratch_folder, temporary_place
-from bandicoot_core.stores.verification import checked_path, entry_of, sound_bytes, verify_digest
+from bandicoot_core.stores.verification import checked_path, entry_of, require_size, sound_bytes, verify_digest
 
 _STAGING = ".staging"
-_N_REQUESTS_AT_ONCE = 16
-_Item = TypeVar("_Item")
-_Found = TypeVar("_Found")
 
 
 class Lake:
@@ -76,26 +72,24 @@ class Lake:
 
     def manifest(self, asset: str, partition: str) -> Manifest | None:
         """What the partition holds, or None when it does not exist; CorruptPartitionError when unreadable."""
-        path = self.folder(asset, partition) / MANIFEST_NAME
-        try:
-            with reaching(self.root):
-                text = path.read_bytes().decode()
-        except FileNotFoundError:
-            return None
-        except UnicodeDecodeError as error:
-            raise _no_manifest(asset, partition, path, error) from error
-        try:
-            return Manifest.from_json(text)
-        except (ValueError, KeyError, TypeError) as error:
-            raise _no_manifest(asset, partition, path, error) from error
+        return self.manifests(asset, [partition])[0]
 
     def require(self, asset: str, partition: str) -> Manifest:
         """What the partition holds; MissingPartitionError names the asset to materialize if absent."""
         return self.require_all(asset, [partition])[0]
 
     def manifests(self, asset: str, partitions: Sequence[str]) -> list[Manifest | None]:
-        """The manifests of some partitions, None for those that do not exist; of an object store many at once."""
-        return self._each(lambda partition: self.manifest(asset, partition), partitions)
+        """The manifests of some partitions, None for those that do not exist; of an object store many at once.
+
+        CorruptPartitionError names the first that can't be read.
+        """
+        paths = {partition: self.folder(asset, partition) / MANIFEST_NAME for partition in partitions}
+        with reaching(self.root):
+            contents = read_small(list(paths.values()))
+        return [
+            None if content is None else _parsed(asset, partition, path, content)
+            for (partition, path), content in zip(paths.items(), contents, strict=True)
+        ]
 
     def require_all(self, asset: str, partitions: Sequence[str]) -> list[Manifest]:
         """The manifests of some partitions; MissingPartitionError names the first that does not exist."""
@@ -111,13 +105,18 @@ class Lake:
 
     def checked_paths(self, tables: Sequence[tuple[Manifest, str]]) -> list[UPath]:
         """Paths of some tables after the cheap checks; CorruptPartitionError for the first that fails them."""
-
-        def path_of(wanted: tuple[Manifest, str]) -> UPath:
-            manifest, table = wanted
-            return checked_path(self._folder_of(manifest), manifest, entry_of(manifest, table))
-
+        found = [(manifest, entry_of(manifest, table)) for manifest, table in tables]
         with reaching(self.root):
-            return self._each(path_of, tables)
+            if is_local(self.root) or len(found) < 2:
+                return [checked_path(self._folder_of(manifest), manifest, entry) for manifest, entry in found]
+            # One listing of the asset instead of a request for each file.
+            sizes = self.root.fs.find((self.root / found[0][0].asset).path, detail=True)
+        paths = []
+        for manifest, entry in found:
+            path = self._folder_of(manifest) / entry.name
+            require_size(manifest, entry, sizes.get(path.path, {}).get("size"))
+            paths.append(path)
+        return paths
 
     def read(self, contract: TableContract, asset: str, partition: str, table: str = "data") -> pa.Table:
         """A whole table of a partition in memory, for small tables; verified against its digest."""
@@ -154,9 +153,14 @@ class Lake:
     @contextmanager
     def reader(self, engine: Backend) -> Iterator[LakeReader]:
         """A reader that remembers what it read; an error inside is explained when a file turns out corrupt."""
-        if not is_local(self.root):
-            engine.con.register_filesystem(self.root.fs)
-        reader = LakeReader(self, engine)
+        if is_local(self.root):
+            yield from self._explained(LakeReader(self, engine))
+            return
+        engine.con.register_filesystem(self.root.fs)
+        with scratch_folder(temporary_place(), "read") as copies:
+            yield from self._explained(LakeReader(self, engine, copies))
+
+    def _explained(self, reader: LakeReader) -> Iterator[LakeReader]:
         try:
             yield reader
         except Exception as error:
@@ -278,16 +282,11 @@ class Lake:
     def _folder_of(self, manifest: Manifest) -> UPath:
         return self.folder(manifest.asset, manifest.partition)
 
-    def _each(self, do: Callable[[_Item], _Found], items: Iterable[_Item]) -> list[_Found]:
-        """What `do` makes of each, in order: on an object store many at once, since each waits for an answer."""
-        wanted = list(items)
-        if is_local(self.root) or len(wanted) < 2:
-            return [do(item) for item in wanted]
-        with ThreadPoolExecutor(max_workers=min(_N_REQUESTS_AT_ONCE, len(wanted))) as threads:
-            return list(threads.map(do, wanted))
 
-
-def _no_manifest(asset: str, partition: str, path: UPath, error: Exception) -> CorruptPartitionError:
-    return CorruptPartitionError(
-        f"{asset}/{partition}: {path} is not a manifest ({error}); materialize {asset} for {partition} again"
-    )
+def _parsed(asset: str, partition: str, path: UPath, content: bytes) -> Manifest:
+    try:
+        return Manifest.from_json(content.decode())
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptPartitionError(
+            f"{asset}/{partition}: {path} is not a manifest ({error}); materialize {asset} for {partition} again"
+        ) from error

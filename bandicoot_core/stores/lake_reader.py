@@ -3,27 +3,35 @@
 What a partition is and how it is replaced belongs to the lake; whether a file is sound, to verification.
 """
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ibis
 from ibis.backends.duckdb import Backend
+from upath import UPath
 
 from bandicoot_core.contracts import TableContract
 from bandicoot_core.errors import CorruptPartitionError, OutdatedPartitionError
 from bandicoot_core.stores.manifest import Manifest, combined_digest
-from bandicoot_core.stores.object_store import is_local
-from bandicoot_core.stores.verification import entry_of, verify_digest
+from bandicoot_core.stores.object_store import N_REQUESTS_AT_ONCE, reaching, read_small
+from bandicoot_core.stores.verification import entry_of, require_digest, require_size, verify_digest
 
 if TYPE_CHECKING:
     from bandicoot_core.stores.lake import Lake
+
+_SMALL_BYTES = 8 << 20
+"""Objects up to this size are fetched whole."""
 
 
 class LakeReader:
     """Scans partitions into an engine and remembers their digests, as the inputs of what is computed from them."""
 
-    def __init__(self, lake: "Lake", engine: Backend) -> None:
+    def __init__(self, lake: "Lake", engine: Backend, copies: Path | None = None) -> None:
+        """`copies`: a scratch folder for what is fetched whole, None for a lake on local disk."""
         self._lake = lake
+        self._copies = copies
         self._engine = engine
         self._manifests: list[tuple[Manifest, str]] = []
         self.inputs: dict[str, str] = {}
@@ -52,15 +60,35 @@ class LakeReader:
     def _scan(self, contract: TableContract, asset: str, table: str, manifests: Sequence[Manifest]) -> ibis.Table:
         self.inputs[asset] = combined_digest(manifests)
         self._manifests.extend((manifest, table) for manifest in manifests)
-        paths = [
-            str(path) if is_local(path) else f"{path.protocol}://{path.path}"
-            for path in self._lake.checked_paths([(manifest, table) for manifest in manifests])
-        ]
+        found = self._lake.checked_paths([(manifest, table) for manifest in manifests])
+        paths = self._readable_paths(found, manifests, table)
         if not paths:
             return ibis.memtable(contract.empty())
-        found = self._engine.read_parquet(paths)
-        require_columns(manifests[0], contract, found.columns)
-        return found.select(contract.column_names)
+        rows = self._engine.read_parquet(paths)
+        require_columns(manifests[0], contract, rows.columns)
+        return rows.select(contract.column_names)
+
+    def _readable_paths(self, paths: Sequence[UPath], manifests: Sequence[Manifest], table: str) -> list[str]:
+        """What the engine opens: a file of the local disk, a verified copy of a small object, or a large object.
+
+        An engine opens objects one after the other and asks for each several times; small ones are fetched whole, many
+        at once. Of a large one it reads the columns and row groups it needs.
+        """
+        if self._copies is None:
+            return [str(path) for path in paths]
+        entries = [entry_of(manifest, table) for manifest in manifests]
+        small = [n for n, entry in enumerate(entries) if entry.n_bytes <= _SMALL_BYTES]
+        readable = [f"{path.protocol}://{path.path}" for path in paths]
+        for batch in (small[first : first + N_REQUESTS_AT_ONCE] for first in range(0, len(small), N_REQUESTS_AT_ONCE)):
+            with reaching(self._lake.root):
+                contents = read_small([paths[n] for n in batch])
+            for n, content in zip(batch, contents, strict=True):
+                require_size(manifests[n], entries[n], None if content is None else len(content))
+                require_digest(manifests[n], entries[n], hashlib.sha256(content or b"").hexdigest())
+                copy = self._copies / f"{manifests[n].asset}-{manifests[n].partition}-{entries[n].name}"
+                copy.write_bytes(content or b"")
+                readable[n] = str(copy)
+        return readable
 
 
 def require_columns(manifest: Manifest, contract: TableContract, found: Sequence[str]) -> None:

@@ -5,9 +5,10 @@ Everything that differs between a local disk and an object store is here or in a
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from upath import UPath
@@ -15,6 +16,8 @@ from upath import UPath
 from bandicoot_core.errors import BandicootError, ConflictingWriteError, InvalidSettingError, UnreachableError
 
 _GOOGLE = ("gs", "gcs")
+N_REQUESTS_AT_ONCE = 16
+"""Requests of one process that wait for an object store at the same time."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,22 @@ def is_local(path: UPath) -> bool:
 def is_google(path: UPath) -> bool:
     """Whether a path lies in Google Cloud Storage."""
     return path.protocol in _GOOGLE
+
+
+def read_small(paths: Sequence[UPath]) -> list[bytes | None]:
+    """The contents of small files, None for those that do not exist; of an object store many at once."""
+    if not paths:
+        return []
+    if is_local(paths[0]):
+        return [Path(str(path)).read_bytes() if path.exists() else None for path in paths]
+    found = paths[0].fs.cat([path.path for path in paths], on_error="return", batch_size=N_REQUESTS_AT_ONCE)
+    contents: list[bytes | None] = []
+    for path in paths:
+        content = found[path.path]
+        if isinstance(content, Exception) and not isinstance(content, FileNotFoundError):
+            raise content
+        contents.append(content if isinstance(content, bytes) else None)
+    return contents
 
 
 def read_stored(path: UPath) -> StoredText:

@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from bandicoot_core.errors import UnreachableError
 from bandicoot_core.stores.connections import connect
+from bandicoot_core.stores.server_errors import foreseen_errors
 from bandicoot_core.stores.source_lag import require_complete
 from bandicoot_core.stores.source_schema import check_source_schema
 from bandicoot_core.stores.source_tables import SOURCE_TABLES, read_query
@@ -37,7 +38,10 @@ class Source:
 
         UnreachableError when the server does not answer; it names host and database, never the password.
         """
-        with connect(self._url, timeout_seconds=_CONNECT_SECONDS) as connection:
+        with (
+            connect(self._url, timeout_seconds=_CONNECT_SECONDS) as connection,
+            foreseen_errors(connection, f"looking at the tables of {self._where()}"),
+        ):
             check_source_schema(connection, self.schema, tables)
 
     @contextmanager
@@ -49,7 +53,10 @@ class Source:
         """
         # Its errors are made for people; ADBC's own are not told apart. Asked before the snapshot is taken, a replica
         # can only have come further by then.
-        with connect(self._url, timeout_seconds=_CONNECT_SECONDS) as connection:
+        with (
+            connect(self._url, timeout_seconds=_CONNECT_SECONDS) as connection,
+            foreseen_errors(connection, f"asking {self._where()} how far it is"),
+        ):
             if complete_until is not None:
                 require_complete(connection, self.schema, complete_until, where=self._where())
         target = make_conninfo(

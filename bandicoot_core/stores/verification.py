@@ -10,9 +10,11 @@ from upath import UPath
 
 from bandicoot_core.errors import CorruptPartitionError
 from bandicoot_core.stores.manifest import FileEntry, Manifest
+from bandicoot_core.stores.object_store import is_local
 
 _PARQUET_MAGIC = b"PAR1"
 _BLOCK_BYTES = 4 << 20
+_OBJECT_BLOCK_BYTES = 64 << 20
 
 
 def entry_of(manifest: Manifest, name: str) -> FileEntry:
@@ -26,16 +28,23 @@ def entry_of(manifest: Manifest, name: str) -> FileEntry:
         ) from None
 
 
+def require_size(manifest: Manifest, entry: FileEntry, n_bytes: int | None) -> None:
+    """CorruptPartitionError when a file does not have the size that was written; None is a file that is not there."""
+    if n_bytes is None:
+        raise _corrupt(manifest, entry, "is gone")
+    if n_bytes != entry.n_bytes:
+        raise _corrupt(manifest, entry, f"has {n_bytes} bytes where {entry.n_bytes} were written")
+
+
 def checked_path(folder: UPath, manifest: Manifest, entry: FileEntry) -> UPath:
-    """The path of a file after the cheap checks: present, right size, ends like Parquet."""
+    """The path of a file after the cheap checks: present, right size, on a local disk an end like Parquet's."""
     path = folder / entry.name
     try:
         n_bytes = path.stat().st_size
     except FileNotFoundError:
-        raise _corrupt(manifest, entry, "is gone") from None
-    if n_bytes != entry.n_bytes:
-        raise _corrupt(manifest, entry, f"has {n_bytes} bytes where {entry.n_bytes} were written")
-    if entry.name.endswith(".parquet"):
+        n_bytes = None
+    require_size(manifest, entry, n_bytes)
+    if entry.name.endswith(".parquet") and is_local(path):
         with path.open("rb") as stream:
             stream.seek(-len(_PARQUET_MAGIC), 2)
             if stream.read() != _PARQUET_MAGIC:
@@ -59,9 +68,13 @@ def verify_digest(folder: UPath, manifest: Manifest, entry: FileEntry) -> None:
     """CorruptPartitionError when a file does not have the content that was written; reads it whole."""
     path = checked_path(folder, manifest, entry)
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            digest.update(block)
+    if is_local(path):
+        with path.open("rb") as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                digest.update(block)
+    else:
+        for start in range(0, entry.n_bytes, _OBJECT_BLOCK_BYTES):
+            digest.update(path.fs.cat_file(path.path, start=start, end=start + _OBJECT_BLOCK_BYTES))
     require_digest(manifest, entry, digest.hexdigest())
 
 

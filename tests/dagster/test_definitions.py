@@ -11,7 +11,7 @@ from dagster_cloud_cli.config.models import load_dagster_cloud_yaml
 
 from bandicoot_core.settings import ListOptions, ModelOptions, Settings
 from bandicoot_dagster.config import CallListConfig, Training
-from bandicoot_dagster.definitions import build_definitions
+from bandicoot_dagster.definitions import ALL_ASSETS, build_definitions
 from bandicoot_dagster.sensors import all_sensors, list_after_nightly
 
 ROOT = Path(__file__).parents[2]
@@ -195,3 +195,10 @@ def test_a_partition_key_names_a_day_in_india() -> None:
         for name, partitions in (("daily", daily), ("list_days", list_days), ("weekly", weekly))
     }
     assert newest == {"daily": "2026-11-18", "list_days": "2026-11-19", "weekly": "2026-11-08"}
+
+
+def test_every_asset_is_in_a_pool_that_lets_one_run_through_at_a_time() -> None:
+    instance = yaml.safe_load((ROOT / "bandicoot_dagster" / "dagster.yaml").read_text())
+    assert instance["concurrency"]["pools"] == {"default_limit": 1, "granularity": "run"}
+    without = [asset.key for asset in ALL_ASSETS if isinstance(asset, dg.AssetsDefinition) and asset.op.pool is None]
+    assert not without

@@ -70,7 +70,7 @@ FAULTS: dict[str, tuple[Work, Way, Direction, Callable[[Site, CuttingProxy], Non
 }
 
 
-@pytest.mark.parametrize("fault", drawn_for_this_pass(list(FAULTS), 4))
+@pytest.mark.parametrize("fault", drawn_for_this_pass(list(FAULTS), 2))
 def test_a_lost_database_leaves_the_old_list_or_the_new_one(
     site: Site, reader: ListReader, proxy: CuttingProxy, fault: str
 ) -> None:
