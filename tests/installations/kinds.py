@@ -20,7 +20,7 @@ from tests.servers.debian_postgres import DebianPostgres
 
 PASSWORD = "of a role: /@%"
 SOURCE_SCHEMA = "suvita_production"
-LOOKBACK_DAYS = 28
+LOOKBACK_DAYS = 14
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Kind:
 
 KINDS = (
     Kind("embedded", "disk", has_cache=False),
-    Kind("embedded", "bucket", has_cache=True),
-    Kind("server", "bucket", has_cache=False),
+    Kind("server", "bucket", has_cache=True),
     Kind("pooled server", "disk", has_cache=True),
+    Kind("pooled server", "disk", has_cache=False),
 )
-"""Each kind of store with each other kind of store at least once; the first is the default, and what others equal."""
+"""The first is the default, whose lists the others have to equal. The emulated bucket is slow, so it comes once."""
 
 
 @contextmanager
