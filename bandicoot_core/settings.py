@@ -72,6 +72,22 @@ class Settings(BaseSettings):
     lake_timeout_seconds: float = Field(
         120, gt=0, le=3600, description="Seconds a request to the lake's object store may take"
     )
+    keep_days: int | None = Field(
+        None,
+        ge=1,
+        description=(
+            "Days of lists and daily partitions that `bandicoot lake expire` keeps, longer where something needs them; "
+            "empty means for ever"
+        ),
+    )
+    keep_weeks: int | None = Field(
+        None,
+        ge=1,
+        description=(
+            "Weeks of weekly partitions and models that `bandicoot lake expire` keeps, longer where something needs "
+            "them; empty means for ever"
+        ),
+    )
     memory_limit: str = Field(
         "4GB",
         pattern=r"^\d+(\.\d+)?\s?(MB|GB|TB)$",

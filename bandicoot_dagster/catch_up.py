@@ -77,7 +77,7 @@ def _run_steps(
         with storage_errors("ending abandoned runs"):
             end_abandoned_runs(instance)
         for step in steps:
-            say(f"{step.job}: {_span(step)} ({step.why})")
+            say(f"{step.job}: {span_of(step)} ({step.why})")
             started = time.monotonic()
             try:
                 execute_step(definitions, instance, step, run_config=_run_config(step, list_options, model_options))
@@ -120,7 +120,8 @@ def _as_refusal(error: Exception, champion_version: str) -> BandicootError:
     return kind(f"{error}\nthe list was made with the champion {champion_version}")
 
 
-def _span(step: Step) -> str:
+def span_of(step: Step) -> str:
+    """The partitions of a step in words."""
     if step.first_partition == step.last_partition:
         return step.last_partition
     return f"{step.first_partition} to {step.last_partition}, {step.n_days} days"

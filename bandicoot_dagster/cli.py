@@ -1,4 +1,5 @@
-"""The command line: `bandicoot run | ui | call-list | model | evaluate | forget | database | dagster | demo | stop`.
+"""The command line: `bandicoot run | status | ui | call-list | model | evaluate | forget | lake | database | dagster |
+demo | stop`.
 
 Each command is a few lines over the stores and the pipeline. Results go to standard output, progress and errors to
 standard error; the exit codes are those of `EXIT_CODES` and fit for cron.
@@ -33,7 +34,9 @@ from bandicoot_dagster.cli_dagster import dagster
 from bandicoot_dagster.cli_database import database
 from bandicoot_dagster.cli_evaluate import evaluate
 from bandicoot_dagster.cli_forget import forget
+from bandicoot_dagster.cli_lake import lake
 from bandicoot_dagster.cli_model import model
+from bandicoot_dagster.cli_status import status
 from bandicoot_dagster.opening import open_installation
 from bandicoot_dagster.runtime import system_clock
 
@@ -77,8 +80,10 @@ def main() -> None:
 main.add_command(model)
 main.add_command(evaluate)
 main.add_command(forget)
+main.add_command(status)
 main.add_command(dagster)
 main.add_command(database)
+main.add_command(lake)
 
 
 @main.command()

@@ -41,6 +41,13 @@ _STAGES = (
     ("benchmarks.pipeline_stages", "training", 3),
     ("benchmarks.pipeline_stages", "nightly", 5),
 )
+_SOURCE_STAGES = (
+    ("benchmarks.extraction", "load_source", 1),
+    ("benchmarks.extraction", "first_sight", 1),
+    ("benchmarks.extraction", "registry_night", 3),
+    ("benchmarks.extraction", "messages_night", 3),
+    ("benchmarks.extraction", "messages_chunk", 1),
+)
 _POSTGRESQL_STAGES = (
     ("benchmarks.rowwise", "load", 1),
     ("benchmarks.rowwise", "as_planned", 5),
@@ -75,6 +82,10 @@ def main() -> None:
                 has_postgresql = not options.no_postgresql and n_caregivers <= LARGEST_IN_POSTGRESQL
                 for module, stage, n_repeats in (*_STAGES, *(_POSTGRESQL_STAGES if has_postgresql else ())):
                     results[stage, n_caregivers] = _measure(module, stage, replace(case, repeats=n_repeats))
+            if has_postgresql:
+                with _home(Case(f"{folder}/source-{n_caregivers}", n_caregivers)) as case:
+                    for module, stage, n_repeats in _SOURCE_STAGES:
+                        results[stage, n_caregivers] = _measure(module, stage, replace(case, repeats=n_repeats))
         if not options.no_command:
             with _home(Case(f"{folder}/command", SMALL, 3)) as case:
                 results["command", SMALL] = nightly_runs(case, say)

@@ -29,6 +29,11 @@ STAGES = {
     "load": "load PostgreSQL (12 weeks)",
     "row_by_row": "PostgreSQL: states, EXISTS caregiver by caregiver",
     "as_planned": "PostgreSQL: the same statement as it plans it",
+    "load_source": "load the source (a week)",
+    "first_sight": "read the registry when everybody is new",
+    "registry_night": "read the registry on a later night",
+    "messages_night": "read a day of messages",
+    "messages_chunk": "read seven days of messages at a time",
     "publish": "publish a list in one transaction",
     "cache_fill": "fill Redis with every state and the indices",
     "command": "`bandicoot run`, the nights after the first",
@@ -73,6 +78,11 @@ def _ratio(slower: str, faster: str, size: int) -> Callable[[Results], float]:
     return lambda results: results[slower, size].median / results[faster, size].median
 
 
+def _grown_mb(stage: str, size: int) -> Callable[[Results], float]:
+    """Memory beyond Python, the libraries and what the stage was given."""
+    return lambda results: results[stage, size].peak_mb - results[stage, size].base_mb
+
+
 FIGURES = (
     Figure("nightly run from the command line, whole process, 200,000 caregivers", _seconds("command", SMALL), "s", 20),
     Figure("of which compute: states and list, 200,000 caregivers", _seconds("nightly", SMALL), "s", 3),
@@ -112,6 +122,16 @@ FIGURES = (
         is_lower_better=False,
     ),
     Figure("publish 200,000 rows in one transaction", _seconds("publish", SMALL), "s", 3),
+    Figure("the same, memory it takes beside the list", _grown_mb("publish", SMALL), "MB", 200),
+    *(
+        Figure(f"{what}, 1M caregivers, engine limited to 1 GB: memory it takes", _grown_mb(stage, LARGE), "MB", 1_200)
+        for stage, what in (
+            ("first_sight", "reading the registry when everybody is new"),
+            ("registry_night", "reading the registry on a later night"),
+            ("messages_night", "reading a day of messages"),
+            ("messages_chunk", "reading seven days of messages at a time"),
+        )
+    ),
     Figure("fill Redis with 200,000 states", _seconds("cache_fill", SMALL), "s", 5),
 )
 

@@ -61,7 +61,8 @@ class MadeAgain:
     """The same rows in the same order, with caregiver_id in the place of caregiver_key."""
     model_version: str
     is_identical: bool | None
-    """Whether it is the list that was made then, value by value; None when another model was asked for."""
+    """Whether it is the list that was made then, value by value; None when another model was asked for, or when
+    somebody was forgotten since."""
 
 
 def materialize_call_list(
@@ -144,7 +145,9 @@ def make_call_list_again(stores: Installation, call_date: date, *, model_version
             lookback_days=lookback_days,
         )
         ids = caregiver_ids_for(connection, drawn.call_list["caregiver_key"])
-    is_identical = drawn.call_list.equals(lake.read(CALL_LIST, "call_list", key)) if version == made_with else None
+    states = lake.require("caregiver_states", as_of_day.isoformat())
+    is_comparable = version == made_with and not states.n_rewrites and not manifest.n_rewrites
+    is_identical = drawn.call_list.equals(lake.read(CALL_LIST, "call_list", key)) if is_comparable else None
     return MadeAgain(drawn.call_list, _with_ids(drawn.call_list, ids), version, is_identical)
 
 

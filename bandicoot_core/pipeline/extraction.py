@@ -36,7 +36,7 @@ from bandicoot_core.settings import Settings
 from bandicoot_core.stores.keys import keys_of, load_keys
 from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.manifest import Manifest
-from bandicoot_core.stores.recorded_calls import NO_CALLS, fingerprints_of_calls, read_calls, read_snapshot
+from bandicoot_core.stores.recorded_calls import NO_CALLS, check_calls, fingerprints_of_calls, read_calls, read_snapshot
 from bandicoot_core.stores.source import Source, SourceSnapshot
 from bandicoot_core.stores.suppression import suppressed_ids
 
@@ -173,6 +173,7 @@ def extract_calls(
     Caregivers must have their keys already; parameters and errors are those of extract_caregivers. Each manifest has
     the fingerprint of the calls recorded for its day.
     """
+    check_calls(connection)
     with read_snapshot(connection), _temporary(engine, _HELD, _KEYS, _JUDGED):
         recorded = fingerprints_of_calls(connection, min(days), max(days)) if days else {}
         target = IntakeTarget(

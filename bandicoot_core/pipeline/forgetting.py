@@ -4,13 +4,14 @@ First she is suppressed, removed from the published schema and recorded, in one 
 her a key, lists her or takes an outcome for her. Then the assets of the lake are gone through, what others are computed
 from before what is computed of it. Steps that are writing an asset are waited for when its turn comes; those that begin
 later read what has been cleaned. Killed at any point, the same call finishes the job, since the record keeps the key
-she had. What each store does belongs to forgettings, lake_removal and cache.
+she had. What each store does belongs to forgettings, lake (removal) and cache.
 """
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
 import psycopg
+from ibis.backends.duckdb import Backend
 
 from bandicoot_core.pipeline.bundles import BUNDLES
 from bandicoot_core.stores.cache import forget
@@ -24,7 +25,7 @@ from bandicoot_core.stores.forgettings import (
     key_of,
 )
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.lake_removal import assets_of, count_rows, is_in, remove_rows
+from bandicoot_core.stores.lake_search import count_rows, is_in
 from bandicoot_core.stores.suppression import checked_id
 
 HOLDER = "bandicoot forget"
@@ -65,8 +66,9 @@ def forget_caregiver(
             connection, caregiver_id, requested_at=clock(), requested_by=requested_by, reason=reason
         )
         if record.caregiver_key is not None:
-            for asset in _assets(stores):
-                _remove_from(stores, connection, asset, record.caregiver_key, record)
+            with stores.engine() as engine:
+                for asset in _assets(stores):
+                    _remove_from(stores, connection, engine, asset, record.caregiver_key, record)
         if stores.cache is not None:
             wait_seconds = stores.settings.writer_wait_seconds
             with stores.published() as waiting, no_fill_under_way(waiting, wait_seconds=wait_seconds):
@@ -91,18 +93,23 @@ def find_caregiver(stores: Installation, caregiver_id: str) -> Mapping[str, int]
 
 
 def _assets(stores: Installation) -> list[str]:
-    found = assets_of(stores.lake)
-    return [*_FROM_SOURCE_ON, *(asset for asset in found if asset not in _FROM_SOURCE_ON)]
+    return [*_FROM_SOURCE_ON, *(asset for asset in stores.lake.assets() if asset not in _FROM_SOURCE_ON)]
 
 
 def _remove_from(
-    stores: Installation, connection: psycopg.Connection, asset: str, caregiver_key: int, record: Forgetting
+    stores: Installation,
+    connection: psycopg.Connection,
+    engine: Backend,
+    asset: str,
+    caregiver_key: int,
+    record: Forgetting,
 ) -> None:
     writer = _WRITTEN_BY.get(asset, asset)
-    with stores.sole_writer(writer, (), holder=HOLDER, is_whole_asset=True):
+    with stores.sole_writer(writer, ("all",), holder=HOLDER, is_whole_asset=True):
         pass  # whoever read before she was gone has written by now
     for partition in stores.lake.partitions(asset):
         if is_in(stores.lake, asset, partition, caregiver_key):
             with stores.sole_writer(writer, [partition], holder=HOLDER):
-                n_rows = remove_rows(stores.lake, asset, partition, caregiver_key)
+                n_rows = count_rows(stores.lake, asset, partition, caregiver_key)
+                stores.lake.rewrite_without(asset, partition, caregiver_key, engine=engine)
             add_removed_rows(connection, record.suppression_hash, f"lake.{asset}", n_rows)

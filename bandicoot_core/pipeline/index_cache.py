@@ -16,6 +16,7 @@ from bandicoot_core.checks import CheckOutcome, Fact
 from bandicoot_core.errors import BandicootError, RefusedWriteError, UnreachableError
 from bandicoot_core.stores.cache import Cache
 from bandicoot_core.stores.cache_fill import Filled, fill_cache, no_fill_under_way
+from bandicoot_core.stores.connections import connect
 from bandicoot_core.stores.current_answers import Standing, standing
 from bandicoot_core.stores.installation import Installation
 
@@ -59,7 +60,7 @@ def _fill(stores: Installation, cache: Cache, call_date: date) -> Filled | Stand
     """What was put into Redis, or what is newer than the list of the day."""
     wait_seconds = cache.options.fill_seconds
     with (
-        stores.published() as guard,
+        connect(stores.database_url, limits=stores.limits) as guard,
         no_fill_under_way(guard, wait_seconds=wait_seconds),
         stores.published() as connection,
     ):

@@ -49,7 +49,7 @@ class DaysRead:
 
 
 def read_sms_events(stores: Installation, days: Sequence[date]) -> DaysRead:
-    """Write `sms_events` of some days and, when they have changed, of the reread_days before them.
+    """Write `sms_events` of some days and of the reread_days before them.
 
     Raises what extract_sms_events raises; so do the other functions here.
     """

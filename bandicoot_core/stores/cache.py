@@ -49,7 +49,8 @@ class Cache:
     def __init__(self, url: str, options: CacheOptions, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.options = options
         self.tallies: Counter[str] = Counter()
-        """What happened to reads and keeps: `answered`, `failed`, `skipped` while paused, `unreadable` values."""
+        """What happened to reads and keeps: `answered`, `failed`, `refused` to keep, `skipped` while paused,
+        `unreadable` values."""
         self._monotonic = monotonic
         self._paused_until = float("-inf")
         self._url = url
@@ -96,6 +97,11 @@ class Cache:
             return False
         try:
             self._client.set(key, value, ex=seconds)
+        except redis.ResponseError as error:  # full, or read only: it can still be read
+            if not self.tallies["refused"]:
+                _log.warning("Redis at %s takes no value (%s)", self.place, _words(error))
+            self.tallies["refused"] += 1
+            return False
         except (redis.RedisError, OSError) as error:
             self._pause(error)
             return False

@@ -95,9 +95,9 @@ def fill_cache(
             # Once more with the indices: a full Redis drops first what was used longest ago.
             _switch(client, cache, pointer.model_copy(update={"states": current.states}), indices)
         n_evicted = _n_evicted(client)
-    if n_evicted is not None and n_evicted_before is not None:
-        n_evicted -= n_evicted_before
-    return Filled(current, len(indices), n_states, n_evicted)
+    if n_evicted is None or n_evicted_before is None:
+        return Filled(current, len(indices), n_states, None)
+    return Filled(current, len(indices), n_states, n_evicted - n_evicted_before)
 
 
 def _switch(client: redis.Redis, cache: Cache, pointer: CachedPublication, indices: dict[bytes, bytes]) -> None:

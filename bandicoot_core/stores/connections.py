@@ -85,7 +85,7 @@ def connect(url: str, *, timeout_seconds: float = 10, limits: Limits | None = No
         found = " ".join(str(error).split())
         remedy = (
             "check sslmode and sslrootcert in the URL, and that the host is named as in the server's certificate"
-            if "certificate" in found or "SSL" in found or "no encryption" in found
+            if any(word in found for word in ("certificate", "does not support SSL", "no encryption"))
             else "start the server, or correct host, database, user and password in the URL"
         )
         raise UnreachableError(f"no connection to {_describe(parameters)}: {found}; {remedy}, then run again") from None

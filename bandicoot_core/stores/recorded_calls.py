@@ -15,8 +15,23 @@ from bandicoot_core.calendar import end_of_day, start_of_day
 from bandicoot_core.contracts import CALL_OUTCOMES_TABLE
 from bandicoot_core.stores.arrow_copy import copy_out
 from bandicoot_core.stores.connections import reading
+from bandicoot_core.stores.source_schema import check_columns
+from bandicoot_core.stores.source_tables import SourceColumn, SourceTable
 
-_COLUMNS = ("call_id", "caregiver_id", "call_date", "attempted_at", "outcome")
+_TABLE = SourceTable(
+    "call_outcomes",
+    (
+        SourceColumn("call_id", "text"),
+        SourceColumn("caregiver_id", "text"),
+        SourceColumn("call_date", "date"),
+        SourceColumn("attempted_at", "instant"),
+        SourceColumn("outcome", "text"),
+    ),
+    row_name=("call_id",),
+    happens=("attempted_at",),
+)
+
+_COLUMNS = [column.name for column in _TABLE.columns]
 _SCHEMA = pa.schema([CALL_OUTCOMES_TABLE.arrow_schema().field(name) for name in _COLUMNS])
 _QUERY = sql.SQL("SELECT {} FROM bandicoot.call_outcomes WHERE attempted_at >= %s AND attempted_at < %s").format(
     sql.SQL(", ").join(sql.Identifier(name) for name in _COLUMNS)
@@ -37,6 +52,13 @@ _FINGERPRINTS = """
     WHERE called.attempted_at >= %s AND called.attempted_at < %s
     GROUP BY 1
 """
+
+
+def check_calls(connection: psycopg.Connection) -> None:
+    """SchemaDriftError, column by column, unless bandicoot.call_outcomes can be read as expected."""
+    check_columns(
+        connection, "bandicoot", [_TABLE], remedy="undo what was changed by hand: the table belongs to the migrations"
+    )
 
 
 @contextmanager

@@ -70,7 +70,9 @@ def require_complete(connection: psycopg.Connection, schema: str, until: datetim
         is_settled = before.seems_complete and standing.seems_complete and before.received_lsn == standing.received_lsn
         if is_settled and standing.known_until >= until:
             return
-    reached = standing.replayed_at or _newest_message(connection, schema)
+    reached = standing.replayed_at
+    if reached is None:
+        ((reached,),) = connection.execute(newest_message_query(schema)).fetchall()
     if reached is None or reached < until:
         raise LaggingSourceError(_refusal(standing, reached, until, where))
 
@@ -80,13 +82,12 @@ def _look(connection: psycopg.Connection) -> _Standing:
     return _Standing(*row)
 
 
-def _newest_message(connection: psycopg.Connection, schema: str) -> datetime | None:
-    """The newest instant in sms_logs that is not in the future, each column by its index."""
+def newest_message_query(schema: str) -> sql.Composed:
+    """The query for the newest instant in sms_logs that is not in the future, each column by the end of its index."""
     newest = sql.SQL("(SELECT max({column}) FROM {table} WHERE {column} <= now())")
     table = sql.Identifier(schema, SMS_LOGS_TABLE.name)
     columns = [newest.format(column=sql.Identifier(name), table=table) for name in SMS_LOGS_TABLE.happens]
-    row = connection.execute(sql.SQL("SELECT greatest({})").format(sql.SQL(", ").join(columns))).fetchone()
-    return None if row is None else row[0]
+    return sql.SQL("SELECT greatest({})").format(sql.SQL(", ").join(columns))
 
 
 def _refusal(standing: _Standing, reached: datetime | None, until: datetime, where: str) -> str:

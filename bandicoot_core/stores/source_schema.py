@@ -4,7 +4,7 @@ Looks at the catalogue; rows are looked at only to show a value when a column ha
 not read may come and go.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -54,13 +54,22 @@ class _FoundColumn:
 
 
 def check_source_schema(connection: psycopg.Connection, schema: str, tables: Iterable[str]) -> None:
+    """Nothing when these SOURCE_TABLES can be read as expected; else SchemaDriftError, see check_columns."""
+    check_columns(
+        connection,
+        schema,
+        [SOURCE_TABLES[name] for name in tables],
+        remedy="mend the source, or point BANDICOOT_SOURCE_SCHEMA to a schema of views with the expected columns",
+    )
+
+
+def check_columns(connection: psycopg.Connection, schema: str, wanted: Sequence[SourceTable], *, remedy: str) -> None:
     """Nothing when the tables can be read as expected; else SchemaDriftError with one finding for each column.
 
-    `tables` are names of SOURCE_TABLES. Found are: a table or column that is missing, one of another family of types,
+    Found are: a table or column that is missing, one of another family of types,
     a timestamp without time zone, a text where something else was expected (with the first value that cannot be read
     as such), and a column that this user may not read. Further columns are fine.
     """
-    wanted = [SOURCE_TABLES[name] for name in tables]
     found = _found_columns(connection, schema, [table.name for table in wanted])
     findings: list[str] = []
     for table in wanted:
@@ -74,8 +83,7 @@ def check_source_schema(connection: psycopg.Connection, schema: str, tables: Ite
                 findings.append(f"{table.name}.{column.name} {finding}")
     if findings:
         raise SchemaDriftError(
-            f"the source schema {schema} is not as expected: {'; '.join(findings)}. Nothing was read; mend the source, "
-            "or point BANDICOOT_SOURCE_SCHEMA to a schema of views with the expected columns"
+            f"the source schema {schema} is not as expected: {'; '.join(findings)}. Nothing was read; {remedy}"
         )
 
 

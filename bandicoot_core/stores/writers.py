@@ -22,7 +22,6 @@ _MAX_LOCKS = 32
 """More partitions at once lock their whole asset: a server's room for locks is bounded."""
 _MAX_NAME_BYTES = 63
 
-
 _BEGIN = """
     SELECT set_config('application_name', %s, true),
         (SELECT count(set_config(name, '0', true)) FROM pg_settings

@@ -154,7 +154,7 @@ def _result(context: dg.AssetExecutionContext, stores: Installation, read: DaysR
 
 
 def _metadata(stores: Installation, manifest: Manifest) -> dict[str, Any]:
-    """Metadata of a partition, with why rows were set aside where any were."""
+    """Metadata of a partition, with why rows were set aside where any were; which they were stays in the lake."""
     metadata = partition_metadata(manifest)
     reasons = reasons_set_aside(stores.lake, manifest)
     if reasons is not None:

@@ -112,6 +112,12 @@ def test_the_schedules_run_at_one_every_night_and_at_two_on_sunday() -> None:
     assert definitions().resolve_schedule_def("weekly_training_schedule").cron_schedule == "0 2 * * 0"
 
 
+def test_housekeeping_runs_on_sunday_at_five_in_india() -> None:
+    schedule = definitions().resolve_schedule_def("housekeeping_schedule")
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 5 * * 0", "Asia/Kolkata")
+    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+
+
 def sensed(partition: str | None, now: datetime) -> dg.RunRequest | dg.SkipReason:
     with dg.DagsterInstance.ephemeral() as instance:
         tags = {"dagster/partition": partition} if partition else {}

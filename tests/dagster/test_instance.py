@@ -8,13 +8,16 @@ import psycopg
 import pytest
 import yaml
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
-from psycopg import sql
+from google.cloud import storage
+from psycopg.conninfo import conninfo_to_dict
 
 from bandicoot_core.errors import InvalidSettingError
 from bandicoot_core.settings import Settings, load_settings
 from bandicoot_core.stores.installation import Installation
 from bandicoot_dagster.dagster_home import open_instance
+from tests.operations_guide import storage_blocks
 from tests.servers.debian_postgres import DebianPostgres
+from tests.servers.gcs import BUCKET
 from tests.servers.pgbouncer import PgBouncer
 
 ROOT = Path(__file__).parents[2]
@@ -27,16 +30,14 @@ OpenInstance = Callable[..., dg.DagsterInstance]
 
 @pytest.fixture
 def dagster_database(debian_server: DebianPostgres) -> Iterator[str]:
-    """The URL of a database with a schema `dagster` that belongs to Dagster's role, as deploy/dagster.yaml has it."""
-    with psycopg.connect(debian_server.url(), autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(ROLE)))
-    debian_server.create_role(ROLE, password="of dagster")
+    """The URL of a database in which Dagster's user has a schema of its own, made as the operations guide says."""
     url = debian_server.create_database()
-    name = url.rsplit("/", 1)[1]
+    name = str(conninfo_to_dict(url)["dbname"])
+    make_user, _vacuum = storage_blocks("sql")
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA dagster AUTHORIZATION {ROLE}")
-        connection.execute(f"ALTER ROLE {ROLE} SET search_path = dagster")
-    yield debian_server.url(name, user=ROLE, password="of dagster")
+        for statement in make_user.split(";\n"):
+            connection.execute(statement)
+    yield debian_server.url(name, user=ROLE, password="change me")
     debian_server.drop_database(name)
     with psycopg.connect(debian_server.url(), autocommit=True) as connection:
         connection.execute(f"DROP ROLE {ROLE}")
@@ -90,7 +91,7 @@ def test_production_runs_on_a_schema_of_its_own_role(
         found = connection.execute(
             "SELECT DISTINCT schemaname FROM pg_tables WHERE tableowner = %s", (ROLE,)
         ).fetchall()
-        assert found == [("dagster",)]
+        assert found == [("dagster_storage",)]
     _assert_configured(instance)
     assert "PostgresEventLogStorage" in instance.info_str()
 
@@ -111,6 +112,23 @@ def test_an_installation_writes_the_local_file_and_runs_on_it(
         assert isinstance(instance.compute_log_manager, LocalComputeLogManager)
         printed = list((tmp_path / "dagster" / "storage" / run.run_id).rglob("*.out"))
         assert [path.read_text() for path in printed] == ["printed by a step\n"]
+
+
+def test_what_steps_print_goes_to_the_bucket_that_is_set_and_is_deleted_there(
+    production_instance: OpenInstance,
+    dagster_database: str,
+    cloud_storage_address: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BANDICOOT_LOG_BUCKET", BUCKET)
+    instance = production_instance(dagster_database)
+    run_id = materialize(instance).run_id
+    bucket = storage.Client().bucket(BUCKET)
+    where = f"dagster/storage/{run_id}/"
+    printed = [blob.download_as_text() for blob in bucket.list_blobs(prefix=where) if blob.name.endswith(".out")]
+    assert printed == ["printed by a step\n"]
+    instance.compute_log_manager.delete_logs(prefix=[run_id])
+    assert list(bucket.list_blobs(prefix=where)) == []
 
 
 def _assert_configured(instance: dg.DagsterInstance) -> None:
@@ -145,7 +163,7 @@ def test_dagster_works_behind_a_pooler_in_transaction_mode(
 
 def test_a_search_path_in_the_url_is_refused_by_the_pooler(dagster_database: str, bouncer: PgBouncer) -> None:
     with pytest.raises(psycopg.OperationalError, match="unsupported startup parameter: options"):
-        psycopg.connect(bouncer.url(dagster_database), options="-csearch_path=dagster")
+        psycopg.connect(bouncer.url(dagster_database), options="-csearch_path=dagster_storage")
 
 
 def test_the_webserver_leaves_its_statement_timeout_in_a_shared_session(

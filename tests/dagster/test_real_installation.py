@@ -67,6 +67,7 @@ def programme(
             connection.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(user))
 
 
+@pytest.mark.slow
 def test_a_writer_trains_and_publishes_through_a_pooler_without_owning_anything(
     programme: Programme, debian_url: str
 ) -> None:

@@ -213,3 +213,14 @@ def test_after_a_killed_server_the_next_command_recovers_it_and_the_list_is_ther
     done = demo_home.bandicoot("call-list")
     assert done.returncode == 0, done.stderr
     assert printed(done.stdout) == published_rows
+
+
+def test_status_says_what_a_run_would_do_and_changes_nothing(demo_home: DemoHome, published_url: str) -> None:
+    before = select(published_url, "SELECT * FROM bandicoot.list_publications ORDER BY call_date")
+    told = demo_home.bandicoot("status", "--as-of", CALL_DATE)
+    assert told.returncode == 0, told.stderr
+    lines = told.stdout.splitlines()
+    assert lines[0] == f"a run for the list of {CALL_DATE} would do:"
+    assert [line.split(":")[0].strip() for line in lines[1:3]] == ["nightly", "daily_list"]
+    assert lines[-1] == "no list that went out is stale"
+    assert select(published_url, "SELECT * FROM bandicoot.list_publications ORDER BY call_date") == before

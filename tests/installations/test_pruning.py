@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 from click.testing import CliRunner
 from dagster._core.definitions.asset_checks.asset_check_spec import AssetCheckKey
@@ -22,9 +23,10 @@ from bandicoot_dagster.dagster_home import open_instance
 from bandicoot_dagster.definitions import build_definitions
 from bandicoot_dagster.launch import execute_step
 from bandicoot_dagster.plan import Step
-from bandicoot_dagster.pruning import Pruned, prune_instance
+from bandicoot_dagster.pruning import Pruned, libpq_url, prune_instance
 from tests.installations.conftest import Ran
 from tests.installations.site import BUDGET, CALL_DATE, Site, clock_of
+from tests.operations_guide import storage_blocks
 
 DAY = CALL_DATE.isoformat()
 SENSOR = "sensor that skips"
@@ -145,18 +147,30 @@ def test_after_pruning_a_day_is_made_again_as_before(lived: tuple[Site, dg.Dagst
     assert site.current_list() == listed
 
 
-def test_the_command_says_what_it_would_remove_and_removes_it(
+def test_the_guides_commands_say_what_they_would_remove_and_remove_it(
     lived: tuple[Site, dg.DagsterInstance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site, _instance = lived
     monkeypatch.setenv("BANDICOOT_HOME", str(site.pipeline.settings.home))
+    (commands,) = storage_blocks("sh")
+    try_out, remove = (command.replace("30", "0").split()[1:] for command in commands.splitlines())
     n_rows = rows(site, "event_logs")
-    tried = CliRunner().invoke(main, ["dagster", "prune", "--days", "0", "--dry-run"])
+    tried = CliRunner().invoke(main, try_out)
     assert (tried.exit_code, "would be removed" in tried.output, rows(site, "event_logs")) == (0, True, n_rows)
-    done = CliRunner().invoke(main, ["dagster", "prune", "--days", "0"])
+    done = CliRunner().invoke(main, remove)
     assert done.exit_code == 0
     assert done.output == tried.output.replace("would be removed", "removed")
     assert rows(site, "event_logs") < n_rows
+
+
+def test_the_guides_vacuum_gives_the_room_back(lived: tuple[Site, dg.DagsterInstance]) -> None:
+    site, _instance = lived
+    _make_user, vacuum = storage_blocks("sql")
+    size = "SELECT pg_total_relation_size('dagster.event_logs')"
+    with psycopg.connect(libpq_url(site.pipeline.dagster_storage_url), autocommit=True) as connection:
+        before = connection.execute(size).fetchone()
+        connection.execute(vacuum)
+        assert (connection.execute(size).fetchone() or (None,)) < (before or (None,))
 
 
 def test_housekeeping_prunes_by_the_setting(lived: tuple[Site, dg.DagsterInstance]) -> None:

@@ -84,3 +84,8 @@ def content(lake: Lake) -> dict[str, bytes]:
     """Every file of the lake and its bytes."""
     root = Path(str(lake.root))
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def manifests(lake: Lake) -> dict[str, bytes]:
+    """Every manifest of the lake and its bytes, which name the content of every file that counts."""
+    return {name: raw for name, raw in content(lake).items() if name.endswith("manifest.json")}

@@ -4,7 +4,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
-from extraction_runs import content
+from extraction_runs import manifests
 from small_installation import OPTIONS, SmallInstallation
 
 from bandicoot_core.calendar import days_between, last_closed_week
@@ -41,9 +41,9 @@ def test_late_rows_renew_the_states_of_their_day_and_of_those_after_it(states_on
     assert states_only.close(CALL_DATE) == ["2026-11-16", "2026-11-17", "2026-11-18"]
     state = {day: states_only.states(date(2026, 11, day))["CG-1"]["state"] for day in range(15, 20)}
     assert state == {15: "U", 16: "R", 17: "R", 18: "R", 19: "R"}
-    before = content(states_only.stores.lake)
+    before = manifests(states_only.stores.lake)
     assert states_only.close(CALL_DATE) == []
-    assert content(states_only.stores.lake) == before
+    assert manifests(states_only.stores.lake) == before
 
 
 def test_an_outcome_recorded_days_later_counts_as_the_last_call_from_its_day_on(states_only: SmallInstallation) -> None:

@@ -3,6 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 from extraction_runs import ASSETS, DAY, NEXT_DAY, SEEN_AT, Extraction, content, fill
 
@@ -11,7 +12,9 @@ from bandicoot_core.settings import Settings
 from bandicoot_core.stores.experiments import read_assignments, read_rollouts
 from bandicoot_core.stores.keys import read_keys
 from bandicoot_core.stores.lake import Lake
-from tests.source_programme import SourceProgramme, ist
+from bandicoot_core.stores.source import Source
+from bandicoot_core.stores.source_tables import SOURCE_TABLES
+from tests.source_programme import SCHEMA, SourceProgramme, ist
 
 
 def test_a_caregiver_gets_key_and_arm_and_her_day_a_partition(
@@ -227,3 +230,51 @@ def test_all_days_of_a_call_show_one_moment_of_the_source(programme: SourceProgr
     extraction.run("calls", *days, on_progress=write_meanwhile)
     assert "M-late" not in {row["message_id"] for row in extraction.data("sms_events")}
     assert "C-late" not in {row["call_id"] for row in extraction.data("calls")}
+
+
+def test_a_user_who_may_read_the_listed_columns_and_nothing_else_suffices(
+    programme: SourceProgramme, extraction: Extraction
+) -> None:
+    fill(programme, [DAY])
+    extraction.run_all(DAY)
+    before = content(extraction.lake)
+    role = f"reader_{programme.url.split('/test_')[1][:12]}"
+    programme.execute(f"CREATE ROLE {role} LOGIN")
+    try:
+        programme.execute(f"GRANT USAGE ON SCHEMA {{schema}} TO {role}")
+        for table in SOURCE_TABLES.values():
+            columns = ", ".join(column.name for column in table.columns)
+            programme.execute(f"GRANT SELECT ({columns}) ON {{schema}}.{table.name} TO {role}")
+        url = programme.url.replace("://postgres@", f"://{role}@")
+        with psycopg.connect(url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(f"SELECT full_name FROM {SCHEMA}.caregivers")
+        extraction.source = Source(url, SCHEMA)
+        extraction.run_all(DAY)
+        assert content(extraction.lake) == before
+    finally:
+        programme.execute(f"DROP OWNED BY {role}")
+        programme.execute(f"DROP ROLE {role}")
+
+
+def test_views_over_columns_of_other_names_and_types_are_read_like_the_tables(
+    programme: SourceProgramme, extraction: Extraction
+) -> None:
+    fill(programme, [DAY])
+    extraction.run_all(DAY)
+    before = content(extraction.lake)
+    programme.execute(
+        "ALTER SCHEMA {schema} RENAME TO raw; CREATE SCHEMA {schema}; "
+        "ALTER TABLE raw.sms_logs RENAME opened_at TO read_time; "
+        "ALTER TABLE raw.sms_logs ALTER sent_at TYPE timestamp USING sent_at AT TIME ZONE 'Asia/Kolkata'; "
+        "ALTER TABLE raw.caregivers RENAME district TO zila; ALTER TABLE raw.caregivers ALTER age TYPE text; "
+        "ALTER TABLE raw.vaccinations ALTER actual_date TYPE text; "
+        "CREATE VIEW {schema}.sms_logs AS SELECT message_id, caregiver_id, "
+        "sent_at AT TIME ZONE 'Asia/Kolkata' AS sent_at, delivered_at, read_time AS opened_at, clicked_at, status "
+        "FROM raw.sms_logs; "
+        "CREATE VIEW {schema}.caregivers AS SELECT caregiver_id, zila AS district, enrolled_at, age::integer AS age, "
+        "parity, phone_reliable, enrollment_source, status FROM raw.caregivers; "
+        "CREATE VIEW {schema}.vaccinations AS SELECT caregiver_id, vaccine_name, scheduled_date, "
+        "actual_date::date AS actual_date FROM raw.vaccinations"
+    )
+    extraction.run_all(DAY)
+    assert content(extraction.lake) == before

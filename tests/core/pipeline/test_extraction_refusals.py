@@ -183,6 +183,11 @@ def test_a_source_that_does_not_answer_leaves_everything_as_it_was(
         ("sms_events", "ALTER TABLE {schema}.sms_logs ALTER sent_at TYPE timestamp", "sms_logs.sent_at is timestamp"),
         ("caregivers", "ALTER TABLE {schema}.caregivers DROP district", "caregivers.district is missing"),
         ("vaccinations", "DROP TABLE {schema}.vaccinations", "vaccinations is missing"),
+        (
+            "calls",
+            "ALTER TABLE bandicoot.call_outcomes RENAME outcome TO result",
+            "call_outcomes.outcome is missing, expected text. Nothing was read; undo what was changed by hand",
+        ),
     ],
 )
 def test_a_source_whose_columns_drifted_leaves_everything_as_it_was(

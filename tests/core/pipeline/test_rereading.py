@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
-from extraction_runs import content
+from extraction_runs import manifests
 from small_installation import SmallInstallation
 
 from bandicoot_core.calendar import days_between
@@ -62,7 +62,7 @@ def test_the_last_days_are_read_again_and_late_rows_are_found(installation: Smal
     installation.programme.message("M-late", "CG-2", sent_at="2026-11-18 09:00", opened_at="2026-11-19 10:00")
     installation.programme.dose("CG-2", "BCG", date(2026, 11, 17))
     read = night(installation)
-    before = content(installation.stores.lake)
+    before = manifests(installation.stores.lake)
     again = night(installation)
     assert days(read["sms_events"].asked) == [20]
     assert days(read["sms_events"].again) == [17, 18, 19]
@@ -74,7 +74,7 @@ def test_the_last_days_are_read_again_and_late_rows_are_found(installation: Smal
         "2026-11-19": "changed",
     }
     assert [asset.changed for asset in again.values()] == [()] * 3
-    assert content(installation.stores.lake) == before
+    assert manifests(installation.stores.lake) == before
 
 
 def test_corrected_and_removed_rows_are_found_too(installation: SmallInstallation) -> None:
@@ -101,11 +101,11 @@ def test_an_empty_lake_has_nothing_to_read_again(published_url: str, tmp_path: P
 
 def test_a_past_day_with_too_many_bad_rows_now_stays_as_it_was_and_is_named(installation: SmallInstallation) -> None:
     installation.settings["max_invalid_share"] = 0.1
-    before = content(installation.stores.lake)
+    before = manifests(installation.stores.lake)
     installation.programme.message(None, "CG-2", sent_at="2026-11-18 09:00")
     with pytest.raises(TooManyInvalidRowsError, match="sms_events/2026-11-18 was not written and stays as it was"):
         night(installation)
-    kept = content(installation.stores.lake)
+    kept = manifests(installation.stores.lake)
     assert {name: kept[name] for name in before} == before
 
 

@@ -5,11 +5,14 @@ next. A step is what happens to the lake: a file of it opened, renamed or remove
 object store a request, killed before it is sent and after it was answered.
 """
 
+import itertools
 import os
 import signal
 import sys
 import tempfile
 from typing import Any
+
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # read when gcsfs is imported
 
 import gcsfs.core
 import pyarrow as pa
@@ -40,17 +43,15 @@ def write_counts(lake: Lake, n_rows: int) -> None:
     lake.write("passive_counts", WEEK, tables, files={"mapper.skops": b"x" * n_rows}, facts={"n": n_rows})
 
 
-def main(root: str) -> None:
-    """Replace the partition by 2, 3, 4, ... rows, killed at the first, second, third ... step, until one is done."""
+def main(root: str, first: int, stride: int) -> None:
+    """Replace the partition by 2, 3, 4, ... rows, killed at one step after the other, until one is done."""
     with tempfile.TemporaryDirectory() as elsewhere:
         write_counts(Lake(elsewhere), 1)  # what is imported on first use must not be imported in every child
-    n_steps = 0
-    while True:
-        n_steps += 1
+    for attempt in itertools.count():
         child = os.fork()
         if child == 0:
-            _die_at(n_steps, root)
-            write_counts(Lake(root), 1 + n_steps)
+            _die_at(first + attempt * stride, root)
+            write_counts(Lake(root), 2 + attempt)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         print("killed" if os.WIFSIGNALED(status) else f"done {os.WEXITSTATUS(status)}", flush=True)
@@ -85,4 +86,4 @@ def _die_at(n_steps: int, root: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

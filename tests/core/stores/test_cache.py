@@ -124,6 +124,18 @@ def test_a_server_that_was_restarted_is_used_again_at_once(redis_server: RedisSe
     assert not cache.is_paused
 
 
+def test_a_full_server_keeps_nothing_and_is_still_read(redis_server: RedisServer) -> None:
+    cache = opened(redis_server.url)
+    assert cache.keep(b"state:A", b"1", seconds=60)
+    redis_server.configure(maxmemory="1", maxmemory_policy="noeviction")
+    try:
+        assert not cache.keep(b"state:B", b"1", seconds=60)
+        assert cache.read([b"state:A", b"state:B"]) == [b"1", None]
+        assert cache.tallies == {"answered": 2, "refused": 1}
+    finally:
+        redis_server.restart()
+
+
 def test_a_password_that_is_wrong_is_told_without_it(redis_server: RedisServer) -> None:
     redis_server.configure(requirepass="open-sesame")
     try:

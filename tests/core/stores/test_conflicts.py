@@ -20,7 +20,7 @@ PATIENT = "SET deadlock_timeout = '60s'"
 
 @pytest.fixture
 def rival(published_url: str) -> Iterator[psycopg.Connection]:
-    """Another session, which a deadlock leaves alone."""
+    """Another session, which a deadlock leaves alone: the first one looks for it a second after it began to wait."""
     with connect(published_url) as connection:
         connection.execute(PATIENT)
         yield connection
@@ -45,13 +45,15 @@ def meet(
 
     def compete(is_first_held: threading.Event) -> None:
         nonlocal n_undone
-        for _ in range(n_meetings):
-            with rival.transaction():
-                rival.execute(f"LOCK TABLE {first} IN EXCLUSIVE MODE")
-                is_first_held.set()
-                wait_for_a_waiter(rival)
-                rival.execute(f"LOCK TABLE {then} IN ACCESS EXCLUSIVE MODE")
-                n_undone += 1
+        with rival.transaction():
+            rival.execute(f"LOCK TABLE {first} IN EXCLUSIVE MODE")
+            is_first_held.set()
+            for _ in range(n_meetings):
+                # Undone to here, the rival goes on holding `first` and gives `then` back.
+                with rival.transaction(force_rollback=True):
+                    wait_for_a_waiter(rival)
+                    rival.execute(f"LOCK TABLE {then} IN ACCESS EXCLUSIVE MODE")
+                    n_undone += 1
 
     with ThreadPoolExecutor(1) as threads:
         is_first_held = threading.Event()

@@ -1,6 +1,7 @@
 """A partition is replaced in one step: under readers, under kills at every step, and against another writer."""
 
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -20,6 +21,8 @@ from tests.servers.gcs import BUCKET, gate_before
 
 SOAK_SECONDS = float(os.environ.get("BANDICOOT_TEST_SOAK_SECONDS", "1.5"))
 """How long readers poll while a writer replaces."""
+KILL_STRIDE = int(os.environ.get("BANDICOOT_TEST_KILL_STRIDE", "4"))
+"""Of the steps of a writer every so many are tried, from a random first one; 1 tries all."""
 
 
 def sizes_seen(lake: Lake) -> tuple[int, set[int], int, int]:
@@ -83,14 +86,15 @@ def test_a_reader_of_the_previous_manifest_can_finish(lake: Lake, engine: Backen
         write_counts(lake, 6)
         assert scanned.count().to_pyarrow().as_py() == 5
     write_counts(lake, 7)
-    assert sorted(data_files(lake)) == sorted({*data_files(lake)})
     assert len(data_files(lake)) == 2
 
 
 def test_a_writer_killed_at_every_step_leaves_the_old_partition_or_the_new_one(lake: Lake) -> None:
     write_counts(lake, 1)
+    first = random.randint(1, KILL_STRIDE)  # noqa: S311 - which steps are tried, printed below
+    script = str(Path(__file__).with_name("replacing_process.py"))
     process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("replacing_process.py")), str(lake.root)],
+        [sys.executable, script, str(lake.root), str(first), str(KILL_STRIDE)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -110,10 +114,11 @@ def test_a_writer_killed_at_every_step_leaves_the_old_partition_or_the_new_one(l
         process.stdin.write("\n")
         process.stdin.flush()
     process.communicate()
-    print(f"killed at {n_old + n_new - 1} steps: {n_old} left the old partition, {n_new - 1} the new one")
+    tried = f"{n_old + n_new - 1} steps from {first}, every {KILL_STRIDE}"
+    print(f"killed at {tried}: {n_old} left the old partition, {n_new - 1} the new one")
     assert (outcome, found) == ("done 0", wanted)
-    assert n_old > 5
-    assert n_new > 2
+    assert n_old >= 2
+    assert n_new >= 2
     write_counts(lake, 3)
     assert len(data_files(lake)) == 2
     if lake.root.protocol == "":

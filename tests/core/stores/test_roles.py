@@ -41,8 +41,11 @@ ALLOWED = {
         *((name, "INSERT") for name in ("caregiver_keys", "experiment_assignments", "experiment_rollouts")),
         *((name, "INSERT") for name in ("call_list", "list_publications", "caregiver_states", "model_versions")),
         *((name, "INSERT") for name in ("clusters", "whittle_indices")),
+        *((name, "INSERT") for name in ("forgettings", "forgotten_draws")),
         *((name, "UPDATE") for name in ("list_publications", "caregiver_states", "model_versions")),
+        *((name, "UPDATE") for name in ("forgettings", "forgotten_draws")),
         *((name, "DELETE") for name in ("call_list", "caregiver_states")),
+        *((name, "DELETE") for name in ("caregiver_keys", "experiment_assignments", "call_outcomes")),
     },
 }
 

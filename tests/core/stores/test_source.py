@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import psycopg
 import pyarrow as pa
@@ -209,6 +210,31 @@ def test_a_day_of_messages_is_read_through_the_indexes_of_its_instants(programme
     assert "BitmapOr" in plan
     assert plan.count("Bitmap Index Scan") == 4
     assert "Seq Scan" not in plan
+
+
+def test_a_big_day_is_streamed_and_never_held_whole(programme: SourceProgramme, source: Source) -> None:
+    programme.execute(
+        "INSERT INTO {schema}.sms_logs (message_id, caregiver_id, sent_at) "
+        "SELECT n::text, repeat('x', 600), %s FROM generate_series(1, 300000) AS n",
+        (ist("2026-11-20 09:00"),),
+    )
+    with source.snapshot() as snapshot:
+        rows_of(snapshot, "caregivers")
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before, n_bytes = peak_mb(), 0
+        with snapshot.rows("sms_logs", DAY, DAY) as reader:
+            for batch in reader:
+                n_bytes += batch.nbytes
+        grown = peak_mb() - before
+    print(f"{n_bytes >> 20} MB read, memory grew by {grown} MB")
+    assert n_bytes > 180 << 20
+    assert grown < 80
+
+
+def peak_mb() -> int:
+    """Peak memory of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) >> 10 for line in lines if line.startswith("VmHWM:"))
 
 
 @pytest.mark.parametrize("use", [Source.check_schema, lambda source: read(source, "caregivers")])

@@ -4,13 +4,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pyarrow as pa
 import pytest
+from ibis.backends.duckdb import Backend
 
-from bandicoot_core.calendar import end_of_day
+from bandicoot_core.calendar import day_of, end_of_day
 from bandicoot_core.errors import LaggingSourceError, UnreachableError
+from bandicoot_core.pipeline.extraction import extract_vaccinations
+from bandicoot_core.settings import Settings
+from bandicoot_core.stores.connections import connect
+from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.source import Source
 from tests.servers.debian_postgres import DebianPostgres, debian_postgres
 from tests.source_programme import SCHEMA, SourceProgramme, ist
@@ -112,7 +118,12 @@ def test_a_replica_that_has_replayed_the_end_of_the_day_is_read(
 
 
 def test_a_replica_whose_replay_stands_still_before_the_end_of_the_day_is_refused(
-    primary: DebianPostgres, replica: DebianPostgres, programme: SourceProgramme
+    primary: DebianPostgres,
+    replica: DebianPostgres,
+    programme: SourceProgramme,
+    published_url: str,
+    tmp_path: Path,
+    engine: Backend,
 ) -> None:
     programme.execute("TRUNCATE {schema}.sms_logs")
     follow(primary, replica)
@@ -128,8 +139,15 @@ def test_a_replica_whose_replay_stands_still_before_the_end_of_the_day_is_refuse
     assert "BANDICOOT_MAX_SOURCE_LAG_MINUTES" in message
     assert PASSWORD not in message
     assert isinstance(refused.value, UnreachableError)
-    # What is tolerated is for the caller to deduct; the same run succeeds when the replica has caught up.
-    read(replica, day_ended - timedelta(minutes=5))
+    today, lake = day_of(now()), Lake(str(tmp_path))
+    with connect(published_url) as connection:
+        places = (source(replica), connection, lake, engine)
+        with pytest.raises(LaggingSourceError):
+            extract_vaccinations(*places, days=[today], settings=Settings(max_source_lag_minutes=0))
+        assert lake.partitions("vaccinations") == []
+        extract_vaccinations(*places, days=[today], settings=Settings(max_source_lag_minutes=1440))
+        assert lake.partitions("vaccinations") == [today.isoformat()]
+    # The same run succeeds when the replica has caught up.
     ask(replica, "SELECT pg_wal_replay_resume()")
     follow(primary, replica)
     assert read(replica, day_ended).num_rows == 1
