@@ -23,7 +23,7 @@ from bandicoot_dagster.dagster_home import open_instance
 from bandicoot_dagster.definitions import build_definitions
 from bandicoot_dagster.launch import execute_step
 from bandicoot_dagster.plan import Step
-from bandicoot_dagster.pruning import Pruned, libpq_url, prune_instance
+from bandicoot_dagster.pruning import Pruned, libpq_url, prune, prune_instance
 from tests.installations.conftest import Ran
 from tests.installations.site import BUDGET, CALL_DATE, Site, clock_of
 from tests.operations_guide import storage_blocks
@@ -109,6 +109,10 @@ def soon() -> datetime:
     return datetime.now(UTC) + timedelta(hours=1)
 
 
+def refuse(run_id: str) -> None:
+    pytest.fail(f"the output of run {run_id} would have been deleted")
+
+
 def test_nothing_that_is_young_enough_is_removed(lived: tuple[Site, dg.DagsterInstance]) -> None:
     site, instance = lived
     before = datetime.now(UTC) - timedelta(days=1)
@@ -127,6 +131,8 @@ def test_pruning_keeps_what_dagster_decides_by_and_removes_the_rest(lived: tuple
     assert rows(site, "event_logs") == size
     n_outputs = len(list(outputs.iterdir()))
     assert planned.n_outputs == n_outputs > 5
+    in_small_batches = prune(url, before=soon(), delete_output=refuse, is_dry_run=True, batch_rows=40)
+    assert in_small_batches == planned
 
     pruned = prune_instance(instance, url, before=soon(), is_dry_run=False)
     assert pruned == planned
