@@ -80,9 +80,13 @@ def _run_steps(
             say(f"{step.job}: {span_of(step)} ({step.why})")
             started = time.monotonic()
             try:
+<<<<<<< HEAD
                 execute_step(definitions, instance, step, run_config=_run_config(step, list_options, model_options))
             except CorruptPartitionError:
                 raise
+=======
+                execute_step(definitions, instance, step, run_config=run_config_of(step, list_options, model_options))
+>>>>>>> lake
             except Exception as error:
                 if step.job != "weekly_training" or current is None:
                     raise
@@ -127,7 +131,8 @@ def span_of(step: Step) -> str:
     return f"{step.first_partition} to {step.last_partition}, {step.n_days} days"
 
 
-def _run_config(step: Step, list_options: ListOptions, model_options: ModelOptions) -> Mapping[str, Any]:
+def run_config_of(step: Step, list_options: ListOptions, model_options: ModelOptions) -> Mapping[str, Any]:
+    """The run configuration of a step that carries these options."""
     if step.job == "daily_list":
         return {"ops": {"call_list": {"config": _plain(list_options.model_dump())}}}
     if step.job == "weekly_training":
