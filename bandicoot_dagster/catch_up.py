@@ -80,13 +80,9 @@ def _run_steps(
             say(f"{step.job}: {span_of(step)} ({step.why})")
             started = time.monotonic()
             try:
-<<<<<<< HEAD
-                execute_step(definitions, instance, step, run_config=_run_config(step, list_options, model_options))
+                execute_step(definitions, instance, step, run_config=run_config_of(step, list_options, model_options))
             except CorruptPartitionError:
                 raise
-=======
-                execute_step(definitions, instance, step, run_config=run_config_of(step, list_options, model_options))
->>>>>>> lake
             except Exception as error:
                 if step.job != "weekly_training" or current is None:
                     raise
