@@ -80,7 +80,7 @@ def _run_steps(
             say(f"{step.job}: {span_of(step)} ({step.why})")
             started = time.monotonic()
             try:
-                execute_step(definitions, instance, step, run_config=_run_config(step, list_options, model_options))
+                execute_step(definitions, instance, step, run_config=run_config_of(step, list_options, model_options))
             except CorruptPartitionError:
                 raise
             except Exception as error:
@@ -127,7 +127,8 @@ def span_of(step: Step) -> str:
     return f"{step.first_partition} to {step.last_partition}, {step.n_days} days"
 
 
-def _run_config(step: Step, list_options: ListOptions, model_options: ModelOptions) -> Mapping[str, Any]:
+def run_config_of(step: Step, list_options: ListOptions, model_options: ModelOptions) -> Mapping[str, Any]:
+    """The run configuration of a step that carries these options."""
     if step.job == "daily_list":
         return {"ops": {"call_list": {"config": _plain(list_options.model_dump())}}}
     if step.job == "weekly_training":

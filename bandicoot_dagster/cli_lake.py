@@ -95,6 +95,7 @@ def expire(dry_run: bool) -> None:
 def repair_partition(installation: "Installation", asset: str, partition: str) -> None:
     """Materialize one partition by the job that has it; InvalidInputError when no job has the asset."""
     from bandicoot_core.pipeline.bundles import BUNDLES
+    from bandicoot_dagster.catch_up import run_config_of
     from bandicoot_dagster.dagster_home import open_instance
     from bandicoot_dagster.definitions import build_definitions
     from bandicoot_dagster.launch import execute_step
@@ -107,8 +108,10 @@ def repair_partition(installation: "Installation", asset: str, partition: str) -
     if not jobs:
         raise InvalidInputError(f"{asset}: no job makes this asset; see `bandicoot lake verify` for the names")
     key = parse_day(partition, name="PARTITION").isoformat()
+    step = Step(jobs[0], key, key, why="repair")
+    options = run_config_of(step, load_list_options(), load_model_options()) if asset != "published_call_list" else {}
     with open_instance(installation) as instance:
-        execute_step(definitions, instance, Step(jobs[0], key, key, why="repair"), only_asset=asset)
+        execute_step(definitions, instance, step, run_config=options, only_asset=asset)
 
 
 def _has(job: object, asset: str) -> bool:

@@ -4,6 +4,7 @@ What a connection is, and what its transactions set, belongs to connections. Any
 """
 
 import logging
+import os
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,25 +27,9 @@ class Pool:
 
     def __init__(self, url: str, *, limits: Limits | None = None, max_size: int) -> None:
         self._url = url
+        self._limits = limits
         self._max_size = max_size
-
-        def configure(connection: Session) -> None:
-            connection.limits = limits
-
-        self._pool = psycopg_pool.ConnectionPool(
-            url,
-            connection_class=Session,
-            kwargs=session_parameters(url),
-            min_size=0,
-            max_size=max_size,
-            num_workers=1,
-            max_idle=_IDLE_SECONDS,
-            configure=configure,
-            # A connection that the server has closed meanwhile is replaced before anybody gets it.
-            check=psycopg_pool.ConnectionPool.check_connection,
-            open=True,
-        )
-        self._finalizer = weakref.finalize(self, self._pool.close)
+        self._open()
 
     @contextmanager
     def connection(self) -> Iterator[Session]:
@@ -53,16 +38,42 @@ class Pool:
         Raises UnreachableError when the server does not answer, and BusyError when all connections are in use and
         none comes back within half a minute.
         """
+        if os.getpid() != self._process:
+            # A forked process has none of the threads, and must not touch the connections, which are its parent's.
+            self._open()
+        pool = self._pool
         connection = self._borrow()
         try:
             with connection:
                 yield connection
         finally:
-            self._pool.putconn(connection)
+            pool.putconn(connection)
 
     def close(self) -> None:
         """End the connections; those in use when they are given back. The pool cannot be used any more."""
         self._finalizer()
+
+    def _open(self) -> None:
+        limits = self._limits
+
+        def configure(connection: Session) -> None:
+            connection.limits = limits
+
+        self._process = os.getpid()
+        self._pool = psycopg_pool.ConnectionPool(
+            self._url,
+            connection_class=Session,
+            kwargs=session_parameters(self._url),
+            min_size=0,
+            max_size=self._max_size,
+            num_workers=1,
+            max_idle=_IDLE_SECONDS,
+            configure=configure,
+            # A connection that the server has closed meanwhile is replaced before anybody gets it.
+            check=psycopg_pool.ConnectionPool.check_connection,
+            open=True,
+        )
+        self._finalizer = weakref.finalize(self, _close, self._pool, self._process)
 
     def _borrow(self) -> Session:
         try:
@@ -77,3 +88,8 @@ class Pool:
                 f"all {self._max_size} connections to the published schema are in use, and none came back in "
                 f"{_WAIT_SECONDS:.0f} s; run again, or raise BANDICOOT_POOL_SIZE"
             ) from error
+
+
+def _close(pool: psycopg_pool.ConnectionPool[Session], process: int) -> None:
+    if os.getpid() == process:
+        pool.close()

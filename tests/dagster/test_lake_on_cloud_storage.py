@@ -40,14 +40,14 @@ def on_cloud_storage(server: embedded.EmbeddedServer, tmp_path_factory: pytest.T
             "BANDICOOT_DATABASE_URL": server.url.replace("/bandicoot?", f"/{name}?"),
             "BANDICOOT_LAKE_ROOT": f"gs://{BUCKET}/{name}",
             "BANDICOOT_LOOKBACK_DAYS": "21",
-            "BANDICOOT_TRAINING_WEEKS": "5",
-            "BANDICOOT_N_CLUSTERS": "3",
+            "BANDICOOT_TRAINING_WEEKS": "6",
+            "BANDICOOT_N_CLUSTERS": "2",
             "BANDICOOT_N_DRAWS": "100",
         }.items():
             patch.setenv(variable, value)
         installation = Installation(Settings())
         installation.prepare()
-        fill_demo(installation, n_caregivers=400, seed=11, day=CALL_DATE, on_progress=lambda *_: None)
+        fill_demo(installation, n_caregivers=1500, seed=11, day=CALL_DATE, on_progress=lambda *_: None)
         made = Programme(installation, load_model_options(), clock=lambda: NOON)
         made.catch_up()
         yield made

@@ -19,7 +19,9 @@ class Stores:
         self.asked: list[tuple[str, list[str], str]] = []
 
     @contextmanager
-    def sole_writer(self, asset: str, partitions: Sequence[str], *, holder: str) -> Iterator[None]:
+    def sole_writer(
+        self, asset: str, partitions: Sequence[str], *, holder: str, is_whole_asset: bool = False
+    ) -> Iterator[None]:
         self.asked.append((asset, list(partitions), holder))
         yield
 

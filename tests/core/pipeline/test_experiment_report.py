@@ -48,7 +48,7 @@ from bandicoot_core.stores import embedded
 from bandicoot_core.stores.experiments import record_rollout
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.keys import read_keys
-from tests.conftest import _fresh_database
+from tests.conftest import fresh_database
 
 WEEK = date(2026, 11, 8)
 N_WEEKS = 12
@@ -77,7 +77,7 @@ def reported(
     server: embedded.EmbeddedServer, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Reported]:
     home: Path = tmp_path_factory.mktemp("experiment")
-    with _fresh_database(server, migrated_template) as url:
+    with fresh_database(server, migrated_template) as url:
         stores = Installation(Settings(home=home, database_url=url, control_share=0.5))
         days = days_between(PROGRAMME.first_week_date, last_day_of_week(WEEK))
         with stores.published() as connection, stores.engine() as engine:

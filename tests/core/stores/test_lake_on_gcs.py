@@ -4,17 +4,20 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from replacing_process import WEEK, write_counts
+from ibis.backends.duckdb import Backend
+from replacing_process import WEEK, counts, write_counts
 from upath import UPath
 
+from bandicoot_core.contracts import PASSIVE_COUNTS
 from bandicoot_core.errors import InvalidSettingError, UnreachableError
+from bandicoot_core.stores import lake_reader
 from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.object_store import open_root
-from tests.servers.gcs import BUCKET
+from tests.servers.gcs import BUCKET, gate_before
 
 
 @contextmanager
@@ -28,7 +31,8 @@ def answering(status: int, message: str, *, delay_seconds: float = 0) -> Iterato
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            with suppress(BrokenPipeError):  # who asked has not waited
+                self.wfile.write(content)
 
         do_GET = do_POST = do_DELETE = _answer  # noqa: N815 - names the server looks for
 
@@ -107,3 +111,30 @@ def test_a_partition_written_by_another_process_is_seen_at_once(cloud_storage_ad
     write_counts(writer, 3)
     writer.clear()
     assert reader.root.fs.find(reader.root.path) == []
+
+
+def test_a_large_object_is_read_by_the_engine_itself(
+    cloud_storage_address: str, engine: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake_reader, "_SMALL_BYTES", 0)
+    lake = Lake(f"gs://{BUCKET}/large-{time.time_ns()}")
+    write_counts(lake, 300)
+    with lake.reader(engine) as reader:
+        scanned = reader.scan(PASSIVE_COUNTS, "passive_counts", [WEEK])
+        assert scanned.n_rr.sum().to_pyarrow().as_py() == sum(range(300))
+
+
+def test_a_day_more_costs_two_requests_more_and_no_listing(cloud_storage_address: str, engine: Backend) -> None:
+    """One listing for partitions, one for all sizes, and for each partition its manifest and its file."""
+    with gate_before(cloud_storage_address) as gate:
+        options = {"endpoint_url": gate.address, "token": "anon", "use_listings_cache": False}
+        lake = Lake(UPath(f"gs://{BUCKET}/many-{time.time_ns()}", **options))
+        days = [f"2026-11-{day:02d}" for day in range(1, 13)]
+        for day in days:
+            lake.write("passive_counts", day, {"data": (PASSIVE_COUNTS, counts(5))})
+        gate.requests.clear()
+        assert lake.partitions("passive_counts") == days
+        assert len(gate.requests) == 1
+        with lake.reader(engine) as reader:
+            assert reader.scan(PASSIVE_COUNTS, "passive_counts", days).count().to_pyarrow().as_py() == 60
+        assert len(gate.requests) <= 1 + 1 + 2 * len(days)

@@ -1,5 +1,6 @@
 """Connections that are kept open, and a pooler in transaction mode between: nothing may depend on a session."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -152,6 +153,22 @@ def test_a_session_that_the_server_ended_is_replaced_before_anybody_gets_it(pool
         other.execute("SELECT pg_terminate_backend(%s)", (first,))
     with pool.connection() as connection:
         assert backend(connection) != first
+
+
+def test_a_forked_process_opens_its_own_connections_and_leaves_those_of_its_parent(pool: Pool) -> None:
+    with pool.connection() as connection:
+        first = backend(connection)
+    reading_end, writing_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with pool.connection() as connection:
+            os.write(writing_end, str(backend(connection)).encode())
+        pool.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert int(os.read(reading_end, 20)) != first
+    with pool.connection() as connection:
+        assert backend(connection) == first
 
 
 def test_no_more_connections_than_the_pool_holds_are_open_and_the_next_one_waits(
