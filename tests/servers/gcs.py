@@ -26,6 +26,14 @@ BUCKET = "lake"
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 
 
+# With the usual queue of 5, connections made at once are refused at first and come again a second later.
+_START = """
+import runpy, socketserver
+socketserver.TCPServer.request_queue_size = 128
+runpy.run_module("gcp_storage_emulator", run_name="__main__", alter_sys=True)
+"""
+
+
 @contextmanager
 def cloud_storage() -> Iterator[str]:
     """The address of a fresh emulator with an empty bucket BUCKET; ended on exit."""
@@ -33,7 +41,7 @@ def cloud_storage() -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     options = ["start", "-M", "-q", "-H", "127.0.0.1", "--port", str(port), "--default-bucket", BUCKET]
     process = subprocess.Popen(
-        [sys.executable, "-m", "gcp_storage_emulator", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", _START, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         _wait_until_it_answers(address, process)
