@@ -41,6 +41,7 @@ def write_events(lake: Lake, keys: list[int], engine: Backend | None = None) -> 
             "found": ["-1"] * 3,
             "reason": ["an age"] * 3,
             "action": ["row set aside", "row set aside", "value blanked"],
+            "caregiver_key": pa.array([HERS, 3, HERS], pa.int64()),
         }
     )
     tables = {
