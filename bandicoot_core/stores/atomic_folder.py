@@ -9,6 +9,7 @@ written on the condition that it is still the one this writer found before it br
 on the condition that nobody has written it since. So of two writers one wins whole, and the other is told.
 """
 
+import errno
 import fcntl
 import os
 import shutil
@@ -94,7 +95,7 @@ def _readable(stored: StoredText) -> Manifest | None:
 def _put(staged: Path, target: UPath) -> None:
     if is_local(target):
         _sync(staged)
-        staged.replace(str(target))
+        _rename(staged, Path(str(target)))
     else:
         target.fs.put_file(str(staged), target.path)
 
@@ -107,8 +108,25 @@ def _replace_manifest(target: UPath, manifest: Manifest, before: StoredText, sta
     arriving.write_text(manifest.to_json())
     _sync(arriving)
     _sync(Path(str(target)).parent)
-    arriving.replace(str(target))
+    _rename(arriving, Path(str(target)))
     _sync(Path(str(target)).parent)
+
+
+def _rename(source: Path, target: Path) -> None:
+    """Put a file in the place of another in one step, also where a disk of its own is mounted on its folder."""
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        beside = target.with_name(f".arriving-{os.getpid()}-{target.name}")
+        try:
+            shutil.copyfile(source, beside)
+            _sync(beside)
+            beside.replace(target)
+        except BaseException:
+            beside.unlink(missing_ok=True)  # on a full disk it would keep the room that is missing
+            raise
 
 
 def _sync(path: Path) -> None:
