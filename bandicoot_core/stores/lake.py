@@ -8,7 +8,7 @@ needs. What the tables mean belongs to contracts; how they are computed, to enga
 """
 
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -208,26 +208,18 @@ class Lake:
             commit_folder(self.folder(asset, partition), staging, manifest)
         return manifest
 
-    def rewrite_without(
-        self,
-        asset: str,
-        partition: str,
-        caregiver_key: int,
-        *,
-        engine: Backend,
-        source_rows: Collection[str] = (),
-    ) -> Manifest | None:
+    def rewrite_without(self, asset: str, partition: str, caregiver_key: int, *, engine: Backend) -> Manifest | None:
         """Replace a partition by one without a caregiver's rows; None when it has none of them, or does not exist.
 
-        Files of earlier generations go as well. `source_rows` are further values of SET_ASIDE.source_row that mean her.
-        The new manifest has the old digest: nothing downstream becomes stale. Errors are those of stores.removal.
+        Files of earlier generations go as well. The new manifest has the old digest: nothing downstream becomes stale.
+        Errors are those of stores.removal.
         """
         manifest = self.manifest(asset, partition)
         if manifest is None:
             return None
         with self.staging(f"{asset}/{partition}") as staging:
             folder = self.folder(asset, partition)
-            return rewrite_without(folder, staging, manifest, caregiver_key, engine=engine, source_rows=source_rows)
+            return rewrite_without(folder, staging, manifest, caregiver_key, engine=engine)
 
     def remove(self, asset: str, partition: str) -> None:
         """Remove a partition: it stops existing in one step, then its files go. Nothing happens when absent."""

@@ -5,7 +5,6 @@ lake; whether a file is still what was written, to verification.
 """
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import ibis
@@ -32,8 +31,8 @@ def write_table(table: pa.Table | ibis.Table, contract: TableContract, path: Pat
     return name_by_content(path, n_rows=_checked_row_count(path, contract))
 
 
-def write_without(found: Path, path: Path, column: str, values: Sequence[object], engine: Backend) -> None:
-    """Write the rows of a Parquet file on local disk whose `column` holds none of the values, in their order.
+def write_without(found: Path, path: Path, column: str, value: int, engine: Backend) -> None:
+    """Write the rows of a Parquet file on local disk whose `column` does not hold the value, in their order.
 
     The same rows give the bytes they have when they are written in the first place, because the library that wrote the
     file writes this one: DuckDB streams it, Arrow had it in memory then, too.
@@ -43,13 +42,13 @@ def write_without(found: Path, path: Path, column: str, values: Sequence[object]
         # Ordered, though it is already: rows that come out of a sort are cut into row groups as they were at first.
         query = f"""
             SELECT * EXCLUDE (file_row_number) FROM read_parquet({_quoted(found)}, file_row_number = true)
-            WHERE NOT coalesce(list_contains(?, {name}), false) ORDER BY file_row_number
+            WHERE {name} IS DISTINCT FROM ? ORDER BY file_row_number
         """  # noqa: S608 - a path of our own and the name of a contract's column
         form = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP_ROWS}"
-        engine.con.execute(f"COPY ({query}) TO {_quoted(path)} ({form})", [list(values)])
+        engine.con.execute(f"COPY ({query}) TO {_quoted(path)} ({form})", [value])
     else:
         table = pq.read_table(found)
-        is_dropped = pc.is_in(table[column], value_set=pa.array(values, table.schema.field(column).type))
+        is_dropped = pc.is_in(table[column], value_set=pa.array([value], table.schema.field(column).type))
         _write_arrow(table.filter(pc.invert(is_dropped)), path)
 
 

@@ -5,7 +5,7 @@ somebody is forgotten. Aggregates that name nobody (counts, models) stay as they
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from bandicoot_core.stores.parquet_files import name_by_content, write_without
 from bandicoot_core.stores.verification import require_digest, verify_digest
 
 _KEY = "caregiver_key"
-_SOURCE_ROW = "source_row"
 
 _FACTS_OF_ROWS: Mapping[str, tuple[str, str] | None] = {
     "n_read": None,
@@ -44,27 +43,24 @@ def rewrite_without(
     caregiver_key: int,
     *,
     engine: Backend,
-    source_rows: Collection[str] = (),
 ) -> Manifest | None:
     """Replace a partition by one without a caregiver's rows; None when it has none of them.
 
-    Rows go from every table with a column caregiver_key, and from the rows set aside those that name her key or one of
-    `source_rows` (as SET_ASIDE.source_row has them). Files of earlier generations go as well, whoever reads them, even
-    when the current one has no such rows. CorruptPartitionError when a file is not what was written,
-    ConflictingWriteError when the partition was replaced meanwhile: run again.
+    Rows go from every table with a column caregiver_key, the rows set aside among them. Files of earlier generations go
+    as well, whoever reads them, even when the current one has no such rows. CorruptPartitionError when a file is not
+    what was written, ConflictingWriteError when the partition was replaced meanwhile: run again.
     """
     entries, facts = dict(manifest.entries), dict(manifest.facts)
     for name, entry in manifest.entries.items():
         if not entry.name.endswith(".parquet"):
             continue
         found = _sound_file(folder, staging, manifest, entry)
-        column, values = _what_names_her(name, found, caregiver_key, source_rows)
-        if column is None:
+        if _KEY not in pq.read_schema(found).names:
             continue
-        dropped = pq.read_table(found, filters=pc.field(column).isin(values))
+        dropped = pq.read_table(found, filters=pc.field(_KEY) == caregiver_key)
         if dropped.num_rows:
             kept = staging / f"{name}.parquet"
-            write_without(found, kept, column, values, engine)
+            write_without(found, kept, _KEY, caregiver_key, engine)
             entries[name] = name_by_content(kept, n_rows=pq.read_metadata(kept).num_rows)
             facts = _facts_without(facts, name, dropped)
     if entries == dict(manifest.entries):
@@ -87,18 +83,6 @@ def _sound_file(folder: UPath, staging: Path, manifest: Manifest, entry: FileEnt
     with copy.open("rb") as stream:
         require_digest(manifest, entry, hashlib.file_digest(stream, "sha256").hexdigest())
     return copy
-
-
-def _what_names_her(
-    table: str, found: Path, caregiver_key: int, source_rows: Collection[str]
-) -> tuple[str | None, Sequence[object]]:
-    """The column of a table that says whose a row is, and the values that mean her; None when no column does."""
-    columns = pq.read_schema(found).names
-    if _KEY in columns:
-        return _KEY, [caregiver_key]
-    if table == SET_ASIDE_TABLE and _SOURCE_ROW in columns:
-        return _SOURCE_ROW, [f"{_KEY}={caregiver_key}", *source_rows]
-    return None, []
 
 
 def _facts_without(facts: Mapping[str, Any], table: str, dropped: pa.Table) -> dict[str, Any]:
