@@ -69,10 +69,12 @@ def file_damaged(site: Site, _: CuttingProxy, __: Path) -> Iterator[Environment]
 
 
 @contextmanager
-def disk_full(site: Site, _: CuttingProxy, folder: Path) -> Iterator[Environment]:
-    with small_disk(folder, n_bytes=1 << 20) as disk:
+def disk_full(site: Site, _: CuttingProxy, __: Path) -> Iterator[Environment]:
+    under_way = Path(str(site.installation.lake.root)) / ".staging"
+    under_way.mkdir(exist_ok=True)
+    with small_disk(under_way, n_bytes=1 << 20) as disk:
         fill(disk, n_free=4096)
-        yield {"TMPDIR": str(disk)}
+        yield {}
 
 
 @contextmanager
@@ -158,7 +160,6 @@ def test_every_recipe_of_the_guide_is_tried() -> None:
 @pytest.mark.parametrize("title", drawn_for_this_pass(TITLES, 1))
 def test_a_recipe_mends_what_it_is_for(site: Site, proxy: CuttingProxy, tmp_path: Path, title: str) -> None:
     recipe = RECIPES[title]
-    (tmp_path / "disk").mkdir()
     usual = {
         "BANDICOOT_HOME": str(site.home),
         "BANDICOOT_DATABASE_URL": site.server.url,
@@ -170,7 +171,7 @@ def test_a_recipe_mends_what_it_is_for(site: Site, proxy: CuttingProxy, tmp_path
     }
     before = site.look()
     with ExitStack() as stack:
-        changed = stack.enter_context(FAULTS[title](site, proxy, tmp_path / "disk"))
+        changed = stack.enter_context(FAULTS[title](site, proxy, tmp_path))
         if recipe.symptom is not None:
             output = symptom(site, recipe.symptom, title, usual | changed, tmp_path)
             assert says(output, recipe.symptom), output
