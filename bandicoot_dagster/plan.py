@@ -14,11 +14,11 @@ from typing import TypeAlias
 from bandicoot_core.calendar import days_between, last_closed_week, last_day_of_week, weeks_ending_with
 from bandicoot_core.pipeline.bundles import BUNDLES
 from bandicoot_core.pipeline.daily_staleness import stale_states
+from bandicoot_core.pipeline.extraction import EVENT_ASSETS
 from bandicoot_core.pipeline.staleness import MODEL_PARTS, why_model_is_stale
 from bandicoot_core.settings import ModelOptions, Settings
 from bandicoot_core.stores.lake import Lake
 
-EVENT_ASSETS = ("sms_events", "vaccinations", "calls")
 DAY_ASSETS = ("caregivers", *EVENT_ASSETS, "caregiver_states")
 Damaged: TypeAlias = Mapping[str, Sequence[str]]
 """Asset -> partitions of which a file is gone or not what was written."""

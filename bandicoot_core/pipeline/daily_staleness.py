@@ -22,9 +22,19 @@ def stale_states(lake: Lake, last_day: date, settings: Settings) -> dict[date, s
     is no longer there.
     """
     first = last_day - timedelta(days=settings.lookback_days - 1)
-    existing = [day for day in map(date.fromisoformat, lake.partitions("caregiver_states")) if first <= day <= last_day]
+    snapshots = set(lake.partitions("caregivers"))
+    days = [
+        day
+        for day in map(date.fromisoformat, lake.partitions("caregiver_states"))
+        if first <= day <= last_day and day.isoformat() in snapshots
+    ]
     digests = _Digests(lake)
-    found = {day: _why_states_are_stale(lake, day, settings, digests) for day in existing}
+    states = lake.manifests("caregiver_states", [day.isoformat() for day in days])
+    found = {
+        day: _why_states_are_stale(made, day, settings, digests)
+        for day, made in zip(days, states, strict=True)
+        if made is not None
+    }
     return {day: why for day, why in found.items() if why is not None}
 
 
@@ -57,10 +67,7 @@ def why_list_is_stale(lake: Lake, call_date: date) -> str | None:
     return None
 
 
-def _why_states_are_stale(lake: Lake, day: date, settings: Settings, digests: "_Digests") -> str | None:
-    states = lake.manifest("caregiver_states", day.isoformat())
-    if states is None or lake.manifest("caregivers", day.isoformat()) is None:
-        return None
+def _why_states_are_stale(states: Manifest, day: date, settings: Settings, digests: "_Digests") -> str | None:
     # Judged by the lookback they were made with: a setting that has changed since does not make the past wrong.
     n_days = int(states.recipe.get("lookback_days", settings.lookback_days))
     lookback = days_between(day - timedelta(days=n_days - 1), day)
@@ -93,11 +100,9 @@ class _Digests:
 
     def of(self, asset: str, partitions: list[str]) -> str | None:
         """One digest for some partitions as the lake's reader makes it; None when one is missing."""
-        manifests = [self._manifest(asset, partition) for partition in partitions]
+        unread = [key for key in partitions if (asset, key) not in self._manifests]
+        found = zip(unread, self._lake.manifests(asset, unread), strict=True)
+        self._manifests.update({(asset, key): manifest for key, manifest in found})
+        manifests = [self._manifests[asset, key] for key in partitions]
         present = [manifest for manifest in manifests if manifest is not None]
         return combined_digest(present) if len(present) == len(manifests) else None
-
-    def _manifest(self, asset: str, partition: str) -> Manifest | None:
-        if (asset, partition) not in self._manifests:
-            self._manifests[asset, partition] = self._lake.manifest(asset, partition)
-        return self._manifests[asset, partition]

@@ -40,6 +40,9 @@ from bandicoot_core.stores.recorded_calls import NO_CALLS, check_calls, fingerpr
 from bandicoot_core.stores.source import Source, SourceSnapshot
 from bandicoot_core.stores.suppression import suppressed_ids
 
+EVENT_ASSETS = ("sms_events", "vaccinations", "calls")
+"""What happens on days; the registry is a snapshot at their end."""
+
 DAYS_PER_READ = 7
 
 OnProgress = Callable[[str, int, int], None]

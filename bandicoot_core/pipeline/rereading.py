@@ -6,7 +6,6 @@ they are. How days are read belongs to extraction, what follows from a changed d
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -23,9 +22,6 @@ from bandicoot_core.stores.recorded_calls import NO_CALLS, fingerprints_of_calls
 
 COMPARED_DAYS = 62 * 7 + 6
 """Days of calls that are compared with the lake: those of the longest training window, and of the week that runs."""
-
-_READERS = 16
-"""Manifests read at a time: on an object store each takes a round trip."""
 
 _Extract = Callable[[psycopg.Connection, Backend, Sequence[date]], list[Manifest]]
 
@@ -85,8 +81,7 @@ def days_with_other_calls(connection: psycopg.Connection, lake: Lake, *, before:
     if not days:
         return []
     recorded = fingerprints_of_calls(connection, days[0], days[-1])
-    with ThreadPoolExecutor(_READERS) as readers:
-        known = list(readers.map(lambda day: _fingerprint(lake, day), days))
+    known = [None if m is None else m.facts.get("fingerprint") for m in _readable_manifests(lake, "calls", days)]
     return [day for day, found in zip(days, known, strict=True) if found != recorded.get(day, NO_CALLS)]
 
 
@@ -111,15 +106,11 @@ def _of_source(stores: Installation, extract: Callable[..., list[Manifest]]) -> 
     return extract_days
 
 
-def _fingerprint(lake: Lake, day: date) -> str | None:
-    manifest = _readable_manifest(lake, "calls", day)
-    return None if manifest is None else manifest.facts.get("fingerprint")
-
-
 def _read(
     stores: Installation, asset: str, days: Sequence[date], earlier: Sequence[date], extract: _Extract
 ) -> DaysRead:
-    before = {day.isoformat(): _readable_manifest(stores.lake, asset, day) for day in earlier}
+    found = _readable_manifests(stores.lake, asset, earlier)
+    before = {day.isoformat(): manifest for day, manifest in zip(earlier, found, strict=True)}
     with stores.published() as connection, stores.engine() as engine:
         manifests = extract(connection, engine, sorted({*days, *earlier}))
     again = tuple(manifest for manifest in manifests if manifest.partition in before)
@@ -134,9 +125,17 @@ def _is_another(manifest: Manifest, before: Manifest | None) -> bool:
     return before is None or before.digest != manifest.digest
 
 
-def _readable_manifest(lake: Lake, asset: str, day: date) -> Manifest | None:
-    """The manifest, None when there is none or it cannot be read: the partition is about to be written again."""
+def _readable_manifests(lake: Lake, asset: str, days: Sequence[date]) -> list[Manifest | None]:
+    """The manifests of some days, None for one that is absent or unreadable: such a day is to be written again."""
+    keys = [day.isoformat() for day in days]
     try:
-        return lake.manifest(asset, day.isoformat())
+        return lake.manifests(asset, keys)
+    except CorruptPartitionError:
+        return [_readable_manifest(lake, asset, key) for key in keys]
+
+
+def _readable_manifest(lake: Lake, asset: str, key: str) -> Manifest | None:
+    try:
+        return lake.manifest(asset, key)
     except CorruptPartitionError:
         return None

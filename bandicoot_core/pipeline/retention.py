@@ -12,13 +12,13 @@ import psycopg
 
 from bandicoot_core.calendar import last_closed_week, last_day_of_week, week_of, weeks_ending_with
 from bandicoot_core.pipeline.bundles import BUNDLES
+from bandicoot_core.pipeline.extraction import EVENT_ASSETS
 from bandicoot_core.pipeline.other_policies import N_WEEKS
 from bandicoot_core.settings import ListOptions, ModelOptions, Settings
 from bandicoot_core.stores.lake import Lake
 from bandicoot_core.stores.models import champion, is_held_back, list_models
 from bandicoot_core.stores.published_tables import RETIRED
 
-EVENT_ASSETS = ("sms_events", "vaccinations", "calls")
 SNAPSHOT_ASSETS = ("caregivers", "caregiver_states")
 _LISTS = "call_list"
 

@@ -22,7 +22,8 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
 from bandicoot_core.errors import BusyError, InvalidSettingError, UnreachableError
-from bandicoot_core.stores.database_errors import CONFLICTS, explain
+from bandicoot_core.stores.database_errors import CONFLICTS
+from bandicoot_core.stores.server_errors import foreseen_errors
 
 Result = TypeVar("Result")
 
@@ -132,7 +133,7 @@ def whole_transaction(connection: psycopg.Connection, doing: str, *, is_bulk: bo
             f"{doing} commits by itself, but the connection is inside a transaction ({status.name}); "
             "commit or roll back first, or open the connection with connect()"
         )
-    with _explained(connection, doing), connection.transaction():
+    with foreseen_errors(connection, doing), connection.transaction():
         connection.execute(_beginning(connection, is_bulk=is_bulk))
         yield
 
@@ -202,17 +203,6 @@ def _describe(parameters: dict[str, object]) -> str:
     host = parameters.get("host") or parameters.get("hostaddr") or "the local socket"
     port = f" port {parameters['port']}" if parameters.get("port") else ""
     return f"PostgreSQL database {str(parameters.get('dbname') or 'of the user')!r} on {host}{port}"
-
-
-@contextmanager
-def _explained(connection: psycopg.Connection, doing: str) -> Iterator[None]:
-    try:
-        yield
-    except psycopg.Error as error:
-        explained = explain(error, doing, is_lost=connection.closed)
-        if explained is None:
-            raise
-        raise explained from error
 
 
 def _beginning(connection: psycopg.Connection, *, is_bulk: bool) -> sql.Composed:

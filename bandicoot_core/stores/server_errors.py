@@ -1,6 +1,6 @@
 """A block over a connection to PostgreSQL whose errors come out with a remedy, whatever statement met them.
 
-What each error means stands in database_errors; whole transactions explain theirs themselves.
+What each error means stands in database_errors.
 """
 
 from collections.abc import Iterator
