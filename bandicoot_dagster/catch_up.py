@@ -15,7 +15,7 @@ from bandicoot_core.errors import (
 from bandicoot_core.pipeline.daily_staleness import stale_lists
 from bandicoot_core.settings import ListOptions, ModelOptions
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.models import ModelRecord, champion
+from bandicoot_core.stores.published.models import ModelRecord, champion
 from bandicoot_dagster.abandoned_runs import end_abandoned_runs
 from bandicoot_dagster.dagster_home import open_instance
 from bandicoot_dagster.definitions import build_definitions

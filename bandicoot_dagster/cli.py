@@ -171,7 +171,7 @@ def ui(host: str, port: int) -> None:
 @main.command()
 def stop() -> None:
     """Stop the embedded server. Its data stays."""
-    from bandicoot_core.stores import embedded
+    from bandicoot_core.stores.embedded import server as embedded
 
     was_running = embedded.stop(load_settings().home)
     click.echo("the embedded server has stopped" if was_running else "the embedded server was not running")
@@ -233,7 +233,7 @@ def _say(line: str) -> None:
 def _print_list(
     installation: "Installation", day: date | None, district: str | None, csv_file: Path | None = None
 ) -> None:
-    from bandicoot_core.stores.published import read_call_list
+    from bandicoot_core.stores.published.call_lists import read_call_list
     from bandicoot_dagster.printed_list import render_list, write_csv
 
     with installation.published() as connection:

@@ -21,9 +21,9 @@ def database() -> None:
 @database.command()
 def status() -> None:
     """Print at which revision the schema is, and what this user may do."""
-    from bandicoot_core.stores.migrations import HEAD_REVISION
-    from bandicoot_core.stores.migrations.state import read_state
-    from bandicoot_core.stores.roles import existing_roles
+    from bandicoot_core.stores.published.migrations import HEAD_REVISION
+    from bandicoot_core.stores.published.migrations.state import read_state
+    from bandicoot_core.stores.published.roles import existing_roles
 
     with _installation().published() as connection:
         found = read_state(connection)
@@ -39,7 +39,7 @@ def status() -> None:
 @click.option("--to", "revision", metavar="REVISION", default="head", help="Default: the newest of this release.")
 def upgrade(revision: str) -> None:
     """Bring the schema up to a revision; data stay. Rights of the roles follow."""
-    from bandicoot_core.stores.migrations import upgrade as migrations
+    from bandicoot_core.stores.published.migrations import upgrade as migrations
 
     installation = _migratable()
     migrations.upgrade(installation.database_url, revision, limits=installation.limits)
@@ -50,7 +50,7 @@ def upgrade(revision: str) -> None:
 @click.option("--to", "revision", metavar="REVISION", required=True, help="A revision, or `base` for an empty schema.")
 def downgrade(revision: str) -> None:
     """Bring the schema back to what an older release needs; data stay, or nothing is done."""
-    from bandicoot_core.stores.migrations import upgrade as migrations
+    from bandicoot_core.stores.published.migrations import upgrade as migrations
 
     installation = _migratable()
     migrations.downgrade(installation.database_url, revision, limits=installation.limits)
@@ -61,7 +61,7 @@ def downgrade(revision: str) -> None:
 def roles() -> None:
     """Make bandicoot_reader, bandicoot_caller and bandicoot_writer, and give them exactly their rights."""
     from bandicoot_core.stores.installation import DAGSTER_SCHEMA
-    from bandicoot_core.stores.roles import apply_roles
+    from bandicoot_core.stores.published.roles import apply_roles
 
     installation = _installation()
     schema = DAGSTER_SCHEMA if installation.settings.dagster_storage_url is None else None
@@ -80,7 +80,7 @@ def _installation() -> "Installation":
 
 def _migratable() -> "Installation":
     """The installation, whose schema this user may change; OutdatedSchemaError says who may."""
-    from bandicoot_core.stores.migrations.state import read_state, require_migratable
+    from bandicoot_core.stores.published.migrations.state import read_state, require_migratable
 
     installation = _installation()
     with installation.published() as connection:
@@ -89,7 +89,7 @@ def _migratable() -> "Installation":
 
 
 def _say_revision(installation: "Installation") -> None:
-    from bandicoot_core.stores.migrations.state import read_state
+    from bandicoot_core.stores.published.migrations.state import read_state
 
     with installation.published() as connection:
         click.echo(f"schema bandicoot is at revision {read_state(connection).revision or 'none'}")

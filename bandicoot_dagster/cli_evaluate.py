@@ -22,7 +22,7 @@ from bandicoot_dagster.runtime import system_clock
 if TYPE_CHECKING:
     from bandicoot_core.evaluation.report import Report
     from bandicoot_core.stores.installation import Installation
-    from bandicoot_core.stores.lake import Lake
+    from bandicoot_core.stores.lake.lake import Lake
 
 
 @dataclass(frozen=True)

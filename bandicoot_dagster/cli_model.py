@@ -14,7 +14,7 @@ from bandicoot_dagster.opening import open_installation
 from bandicoot_dagster.runtime import system_clock
 
 if TYPE_CHECKING:
-    from bandicoot_core.stores.models import ModelRecord
+    from bandicoot_core.stores.published.models import ModelRecord
 
 _BY_HAND = "by hand"
 """What stands as run of a promotion that a person made on the command line."""
@@ -28,7 +28,7 @@ def model() -> None:
 @model.command("list")
 def list_versions() -> None:
     """Print every model, the newest first."""
-    from bandicoot_core.stores.models import list_models
+    from bandicoot_core.stores.published.models import list_models
 
     with open_installation(load_settings()).published() as connection:
         models = list_models(connection)
@@ -42,7 +42,7 @@ def list_versions() -> None:
 @click.argument("version")
 def show(version: str) -> None:
     """Print a model: its checks, its options, and what a call is worth in each cluster."""
-    from bandicoot_core.stores.models import find_model, read_clusters, read_indices
+    from bandicoot_core.stores.published.models import find_model, read_clusters, read_indices
 
     with open_installation(load_settings()).published() as connection:
         found = find_model(connection, version)
@@ -76,7 +76,7 @@ def show(version: str) -> None:
 @click.argument("version")
 def promote(version: str) -> None:
     """Make a model the champion: the lists made from now on are ranked by it."""
-    from bandicoot_core.stores import models
+    from bandicoot_core.stores.published import models
 
     with open_installation(load_settings()).published() as connection:
         promoted = models.promote(connection, version, promoted_at=system_clock(), run_id=_BY_HAND)
@@ -87,7 +87,7 @@ def promote(version: str) -> None:
 @click.option("--why", required=True, help="Why the champion is taken back; kept with it.")
 def rollback(why: str) -> None:
     """Bring back the champion before the current one, which is then not promoted again by itself."""
-    from bandicoot_core.stores.models import roll_back
+    from bandicoot_core.stores.published.models import roll_back
 
     with open_installation(load_settings()).published() as connection:
         now, before = roll_back(connection, note=f"rolled back: {why}", rolled_back_at=system_clock(), run_id=_BY_HAND)

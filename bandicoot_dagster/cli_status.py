@@ -29,7 +29,7 @@ def status(as_of: str | None) -> None:
 def status_lines(installation: "Installation", call_date: "date") -> list[str]:
     """What there is to do for the list of a day, and the lists before it that went out and are stale."""
     from bandicoot_core.pipeline.rereading import days_with_other_calls
-    from bandicoot_core.stores.models import champion
+    from bandicoot_core.stores.published.models import champion
     from bandicoot_dagster.catch_up import describe_stale_lists, span_of
     from bandicoot_dagster.plan import plan_days, plan_model_and_list
 

@@ -17,8 +17,8 @@ from bandicoot_core.calendar import start_of_day
 from bandicoot_core.demo import DemoSummary, Programme, create_source_schema, extend, fill
 from bandicoot_core.errors import InvalidSettingError
 from bandicoot_core.policy.experiment import draw_caregivers, is_control
-from bandicoot_core.stores.experiments import record_rollout
 from bandicoot_core.stores.installation import Installation
+from bandicoot_core.stores.published.experiments import record_rollout
 from bandicoot_core.stores.reset import clear_published
 
 OnProgress = Callable[[str, int, int], None]

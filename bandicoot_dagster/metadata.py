@@ -13,7 +13,7 @@ import pyarrow as pa
 from bandicoot_core.checks import CheckOutcome
 from bandicoot_core.contracts import TableContract
 from bandicoot_core.evaluation.report import Report
-from bandicoot_core.stores.manifest import SET_ASIDE_TABLE, Manifest
+from bandicoot_core.stores.lake.manifest import SET_ASIDE_TABLE, Manifest
 
 _PREVIEW_ROWS = 10
 

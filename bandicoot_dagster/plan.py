@@ -17,7 +17,7 @@ from bandicoot_core.pipeline.daily_staleness import stale_states
 from bandicoot_core.pipeline.extraction import EVENT_ASSETS
 from bandicoot_core.pipeline.staleness import MODEL_PARTS, why_model_is_stale
 from bandicoot_core.settings import ModelOptions, Settings
-from bandicoot_core.stores.lake import Lake
+from bandicoot_core.stores.lake.lake import Lake
 
 DAY_ASSETS = ("caregivers", *EVENT_ASSETS, "caregiver_states")
 Damaged: TypeAlias = Mapping[str, Sequence[str]]

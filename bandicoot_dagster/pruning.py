@@ -16,7 +16,7 @@ import dagster as dg
 import psycopg
 from psycopg import sql
 
-from bandicoot_core.stores.connections import connect, whole_transaction
+from bandicoot_core.stores.postgres.connections import connect, whole_transaction
 
 BATCH_ROWS = 5_000
 """Rows looked at, and at most removed, by one transaction."""

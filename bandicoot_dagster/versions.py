@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from bandicoot_core.stores.manifest import Manifest, combined_digest
+from bandicoot_core.stores.lake.manifest import Manifest, combined_digest
 
 # Tags that Dagster gives to the materializations of a run itself, and reads again to find what is stale.
 _DATA_VERSION = "dagster/data_version"

@@ -14,12 +14,13 @@ import pyarrow as pa
 
 from bandicoot_core.contracts import CLUSTERS, STATES, WHITTLE_INDICES
 from bandicoot_core.settings import Settings
-from bandicoot_core.stores import embedded, models
-from bandicoot_core.stores.cache_fill import fill_cache
-from bandicoot_core.stores.connections import connect
-from bandicoot_core.stores.current_reader import CACHE, DATABASE, CurrentReader
+from bandicoot_core.stores.cache.current_reader import CACHE, DATABASE, CurrentReader
+from bandicoot_core.stores.cache.fill import fill_cache
+from bandicoot_core.stores.embedded import server as embedded
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.published import migrate
+from bandicoot_core.stores.postgres.connections import connect
+from bandicoot_core.stores.published import models
+from bandicoot_core.stores.published.call_lists import migrate
 from benchmarks.data import LIST_DATE, WEEK
 from benchmarks.measure import Case, Measured, Outcome, repeat, serve
 from tests.servers.redis import running_redis

@@ -16,7 +16,7 @@ from bandicoot_core.contracts import CALLS, CAREGIVERS, ENGAGED_EVENT_TYPES, ENG
 from bandicoot_core.engagement.counts import passive_counts, transition_counts
 from bandicoot_core.engagement.history import engagement_history, extend_history
 from bandicoot_core.engagement.states import STATE_DAYS, caregiver_states
-from bandicoot_core.stores.lake import LakeReader
+from bandicoot_core.stores.lake.lake import LakeReader
 from benchmarks.data import LAST_DAY, TRAINING_WEEKS, WEEK, WEEKS, installation_of
 from benchmarks.measure import Case, Measured, Outcome, repeat, serve
 

@@ -29,7 +29,7 @@ from bandicoot_core.policy.experiment import arms, draw_caregivers, is_control
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores.engine import open_engine
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.lake import Lake
+from bandicoot_core.stores.lake.lake import Lake
 from benchmarks.measure import Case, Measured, Outcome, repeat, say, serve
 
 LIST_DATE = date(2026, 6, 28)

@@ -15,7 +15,7 @@ from bandicoot_core.demo.source_schema import create_indexes, create_source_sche
 from bandicoot_core.pipeline.extraction import DAYS_PER_READ, extract_caregivers, extract_sms_events
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.manifest import Manifest
+from bandicoot_core.stores.lake.manifest import Manifest
 from benchmarks.data import LAST_DAY
 from benchmarks.measure import Case, Measured, Outcome, repeat, serve
 

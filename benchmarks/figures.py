@@ -18,7 +18,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from bandicoot_core.stores import embedded
+from bandicoot_core.stores.embedded import server as embedded
 from benchmarks.command_line import nightly_runs
 from benchmarks.measure import Case, Measured, run_stage, say
 from benchmarks.report import LARGE, N_STATES, SMALL, report

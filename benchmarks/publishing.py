@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from bandicoot_core.contracts import RESPONSIVE, TREATMENT_ARM, UNRESPONSIVE
 from bandicoot_core.demo.programme import DISTRICTS
 from bandicoot_core.policy.reasons import reasons
-from bandicoot_core.stores import embedded
-from bandicoot_core.stores.connections import connect
-from bandicoot_core.stores.published import migrate, publish_call_list
+from bandicoot_core.stores.embedded import server as embedded
+from bandicoot_core.stores.postgres.connections import connect
+from bandicoot_core.stores.published.call_lists import migrate, publish_call_list
 from benchmarks.data import LIST_DATE
 from benchmarks.measure import Case, Measured, Outcome, repeat, serve
 

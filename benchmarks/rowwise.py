@@ -35,11 +35,11 @@ from bandicoot_core.demo.programme import Programme
 from bandicoot_core.demo.rows import Window, caregiver_rows, message_rows
 from bandicoot_core.demo.source_schema import create_indexes, create_source_schema, drop_indexes, source_table
 from bandicoot_core.settings import Settings
-from bandicoot_core.stores import embedded
-from bandicoot_core.stores.arrow_copy import copy_out
-from bandicoot_core.stores.connections import connect
-from bandicoot_core.stores.embedded_launch import SERVER_SETTINGS
-from bandicoot_core.stores.lake import Lake
+from bandicoot_core.stores.embedded import server as embedded
+from bandicoot_core.stores.embedded.launch import SERVER_SETTINGS
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.postgres.arrow_copy import copy_out
+from bandicoot_core.stores.postgres.connections import connect
 from benchmarks.data import LAST_DAY, LIST_DATE, control_arm, programme_of
 from benchmarks.measure import Case, Measured, Outcome, repeat, serve
 

@@ -12,10 +12,10 @@ from ibis.backends.duckdb import Backend
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from bandicoot_core.stores import embedded
+from bandicoot_core.stores.embedded import server as embedded
 from bandicoot_core.stores.engine import open_engine
-from bandicoot_core.stores.lake import Lake
-from bandicoot_core.stores.published import migrate
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.published.call_lists import migrate
 from tests.servers.debian_postgres import DebianPostgres, debian_postgres
 from tests.servers.gcs import cloud_storage
 from tests.servers.pgbouncer import PgBouncer, pgbouncer

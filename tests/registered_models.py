@@ -6,7 +6,7 @@ import psycopg
 import pyarrow as pa
 
 from bandicoot_core.contracts import CLUSTERS, STATES, WHITTLE_INDICES
-from bandicoot_core.stores.models import register_model
+from bandicoot_core.stores.published.models import register_model
 
 SUNDAY = date(2026, 11, 8)
 MODELS = ("m-1", "m-2")

@@ -31,12 +31,12 @@ from bandicoot_core.policy.call_list import DrawnList, ListInputs, draw_call_lis
 from bandicoot_core.policy.checks import list_checks
 from bandicoot_core.settings import ListOptions, load_list_options
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.keys import caregiver_ids_for
-from bandicoot_core.stores.lake_reader import LakeReader
-from bandicoot_core.stores.manifest import Manifest
-from bandicoot_core.stores.models import ModelRecord, champion
-from bandicoot_core.stores.published import pending_keys, publish_call_list
-from bandicoot_core.stores.suppression import forgotten_keys, without_keys
+from bandicoot_core.stores.lake.manifest import Manifest
+from bandicoot_core.stores.lake.reader import LakeReader
+from bandicoot_core.stores.published.call_lists import pending_keys, publish_call_list
+from bandicoot_core.stores.published.keys import caregiver_ids_for
+from bandicoot_core.stores.published.models import ModelRecord, champion
+from bandicoot_core.stores.published.suppression import forgotten_keys, without_keys
 
 _PENDING = "pending"
 """Table of a list partition: who waited for a call when the list was made."""

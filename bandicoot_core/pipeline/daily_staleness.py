@@ -11,8 +11,8 @@ from bandicoot_core.calendar import days_between
 from bandicoot_core.pipeline.engagement import covered_days, materialize_caregiver_states
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.lake import Lake
-from bandicoot_core.stores.manifest import Manifest, combined_digest
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.lake.manifest import Manifest, combined_digest
 
 
 def stale_states(lake: Lake, last_day: date, settings: Settings) -> dict[date, str]:

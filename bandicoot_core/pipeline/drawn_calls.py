@@ -28,8 +28,8 @@ from bandicoot_core.engagement.words import bits
 from bandicoot_core.evaluation.drawn_calls import drawn_calls_table
 from bandicoot_core.model.behavioural_types import BehaviouralTypes, means_under_posteriors
 from bandicoot_core.pipeline.training import MIXES, TYPES
-from bandicoot_core.stores.lake import Lake
-from bandicoot_core.stores.lake_reader import LakeReader
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.lake.reader import LakeReader
 
 
 def calls_of_lists(lake: Lake, reader: LakeReader, engine: Backend, weeks: Sequence[date]) -> pa.Table:

@@ -22,8 +22,8 @@ from bandicoot_core.engagement.states import caregiver_states
 from bandicoot_core.errors import InvalidInputError, MissingPartitionError
 from bandicoot_core.settings import ModelOptions
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.lake import Lake
-from bandicoot_core.stores.manifest import Manifest
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.lake.manifest import Manifest
 
 _MINIMUM_WEEKS = 4
 

@@ -25,8 +25,8 @@ from bandicoot_core.evaluation.report import Report
 from bandicoot_core.model.recipe import options_behind_chances
 from bandicoot_core.settings import ModelOptions
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.lake import Lake
-from bandicoot_core.stores.manifest import Manifest
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.lake.manifest import Manifest
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from bandicoot_core.evaluation.coverage_charts import share_called_by_group
 from bandicoot_core.evaluation.report import Report
 from bandicoot_core.pipeline.bundles import BUNDLES
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.lake import Lake
-from bandicoot_core.stores.manifest import Manifest
-from bandicoot_core.stores.models import champion
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.lake.manifest import Manifest
+from bandicoot_core.stores.published.models import champion
 
 COVERAGE_WEEKS = 4
 """Weeks in which calls are counted, the week of the report included."""

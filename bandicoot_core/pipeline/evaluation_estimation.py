@@ -19,8 +19,8 @@ from bandicoot_core.evaluation.report import Report
 from bandicoot_core.pipeline.drawn_calls import calls_of_lists
 from bandicoot_core.settings import EvaluationOptions, ModelOptions
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.lake import Lake
-from bandicoot_core.stores.manifest import Manifest
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.lake.manifest import Manifest
 
 _DRAWN = "drawn_calls"
 _SEED = 1

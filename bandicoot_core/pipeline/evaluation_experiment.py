@@ -40,11 +40,11 @@ from bandicoot_core.evaluation.report import Report
 from bandicoot_core.pipeline.other_policies import value_of_other_policies
 from bandicoot_core.policy.experiment import is_control
 from bandicoot_core.settings import ModelOptions
-from bandicoot_core.stores.experiments import Rollout, read_assignments, read_rollouts
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.lake import Lake
-from bandicoot_core.stores.lake_reader import LakeReader
-from bandicoot_core.stores.manifest import Manifest
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.lake.manifest import Manifest
+from bandicoot_core.stores.lake.reader import LakeReader
+from bandicoot_core.stores.published.experiments import Rollout, read_assignments, read_rollouts
 
 _N_REDRAWS = 999
 _N_BALANCE_REDRAWS = 499

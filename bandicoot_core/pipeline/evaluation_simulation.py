@@ -34,9 +34,9 @@ from bandicoot_core.model.behavioural_types import BehaviouralTypes, means_under
 from bandicoot_core.pipeline.bundles import BUNDLES, load_types
 from bandicoot_core.settings import EvaluationOptions, ListOptions, ModelOptions
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.lake import Lake
-from bandicoot_core.stores.manifest import Manifest
-from bandicoot_core.stores.models import champion
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.lake.manifest import Manifest
+from bandicoot_core.stores.published.models import champion
 
 _SEED = 2
 _PUBLIC_TRIALS, _PUBLIC_BUDGETS = 10, (15, 30, 60, 120)

@@ -33,12 +33,18 @@ from bandicoot_core.engagement.registry_intake import judge_caregivers, take_in_
 from bandicoot_core.pipeline.first_sight import keys_of_all
 from bandicoot_core.pipeline.intake_partitions import IntakeTarget, write_partitions
 from bandicoot_core.settings import Settings
-from bandicoot_core.stores.keys import keys_of, load_keys
-from bandicoot_core.stores.lake import Lake
-from bandicoot_core.stores.manifest import Manifest
-from bandicoot_core.stores.recorded_calls import NO_CALLS, check_calls, fingerprints_of_calls, read_calls, read_snapshot
-from bandicoot_core.stores.source import Source, SourceSnapshot
-from bandicoot_core.stores.suppression import suppressed_ids
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.lake.manifest import Manifest
+from bandicoot_core.stores.published.keys import keys_of, load_keys
+from bandicoot_core.stores.published.recorded_calls import (
+    NO_CALLS,
+    check_calls,
+    fingerprints_of_calls,
+    read_calls,
+    read_snapshot,
+)
+from bandicoot_core.stores.published.suppression import suppressed_ids
+from bandicoot_core.stores.source.source import Source, SourceSnapshot
 
 EVENT_ASSETS = ("sms_events", "vaccinations", "calls")
 """What happens on days; the registry is a snapshot at their end."""

@@ -16,8 +16,8 @@ from ibis.backends.duckdb import Backend
 from bandicoot_core.engagement.intake import is_blank
 from bandicoot_core.policy.experiment import REGISTRY_FACTS, draw_caregivers
 from bandicoot_core.settings import Settings
-from bandicoot_core.stores.experiments import record_rollout
-from bandicoot_core.stores.keys import ensure_keys, load_keys
+from bandicoot_core.stores.published.experiments import record_rollout
+from bandicoot_core.stores.published.keys import ensure_keys, load_keys
 
 
 def keys_of_all(

@@ -14,9 +14,11 @@ import psycopg
 from ibis.backends.duckdb import Backend
 
 from bandicoot_core.pipeline.bundles import BUNDLES
-from bandicoot_core.stores.cache import forget
-from bandicoot_core.stores.cache_fill import no_fill_under_way
-from bandicoot_core.stores.forgettings import (
+from bandicoot_core.stores.cache.cache import forget
+from bandicoot_core.stores.cache.fill import no_fill_under_way
+from bandicoot_core.stores.installation import Installation
+from bandicoot_core.stores.lake.search import count_rows, is_in
+from bandicoot_core.stores.published.forgettings import (
     Forgetting,
     add_removed_rows,
     count_published,
@@ -24,9 +26,7 @@ from bandicoot_core.stores.forgettings import (
     forget_published,
     key_of,
 )
-from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.lake_search import count_rows, is_in
-from bandicoot_core.stores.suppression import checked_id
+from bandicoot_core.stores.published.suppression import checked_id
 
 HOLDER = "bandicoot forget"
 """Who holds partitions meanwhile, as other writers see it."""

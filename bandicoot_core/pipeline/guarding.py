@@ -13,7 +13,7 @@ from bandicoot_core.evaluation.guard import GUARD_CHECKS, backtest_not_worse, pr
 from bandicoot_core.model.bundle import ModelBundle
 from bandicoot_core.settings import ModelOptions
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.manifest import Manifest
+from bandicoot_core.stores.lake.manifest import Manifest
 
 GUARDED = {**LOG_CHECKS, **GUARD_CHECKS}
 """Names of the checks made here, and what each demands."""

@@ -14,11 +14,11 @@ import psycopg
 
 from bandicoot_core.checks import CheckOutcome, Fact
 from bandicoot_core.errors import BandicootError, RefusedWriteError, UnreachableError
-from bandicoot_core.stores.cache import Cache
-from bandicoot_core.stores.cache_fill import Filled, fill_cache, no_fill_under_way
-from bandicoot_core.stores.connections import connect
-from bandicoot_core.stores.current_answers import Standing, standing
+from bandicoot_core.stores.cache.cache import Cache
+from bandicoot_core.stores.cache.current_answers import Standing, standing
+from bandicoot_core.stores.cache.fill import Filled, fill_cache, no_fill_under_way
 from bandicoot_core.stores.installation import Installation
+from bandicoot_core.stores.postgres.connections import connect
 
 CACHE_IS_FILLED = "cache_is_filled"
 CACHE_CHECKS: Mapping[str, str] = {

@@ -17,8 +17,8 @@ from ibis.backends.duckdb import Backend
 from bandicoot_core.contracts import SET_ASIDE, TableContract
 from bandicoot_core.engagement.intake import ROW_SET_ASIDE, Intake
 from bandicoot_core.errors import TooManyInvalidRowsError
-from bandicoot_core.stores.lake import Lake
-from bandicoot_core.stores.manifest import SET_ASIDE_TABLE, Manifest
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.lake.manifest import SET_ASIDE_TABLE, Manifest
 
 
 @dataclass(frozen=True)

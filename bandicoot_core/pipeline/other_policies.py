@@ -28,8 +28,8 @@ from bandicoot_core.evaluation.listed_policies import off_policy_table
 from bandicoot_core.pipeline.bundles import BUNDLES
 from bandicoot_core.policy.eligibility import IN_CONTROL_ARM, with_eligibility
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.lake_reader import LakeReader
-from bandicoot_core.stores.manifest import Manifest
+from bandicoot_core.stores.lake.manifest import Manifest
+from bandicoot_core.stores.lake.reader import LakeReader
 
 N_WEEKS = 8
 """Weeks of lists that are looked at: older ones tell about older models."""

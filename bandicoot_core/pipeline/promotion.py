@@ -25,8 +25,8 @@ from bandicoot_core.pipeline.guarding import GUARDED, guard_outcomes
 from bandicoot_core.pipeline.training import MAPPER_FILE, MIXES, TYPES
 from bandicoot_core.settings import ModelOptions
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.manifest import Manifest
-from bandicoot_core.stores.models import ModelRecord, champion, is_held_back, promote, register_model, reject
+from bandicoot_core.stores.lake.manifest import Manifest
+from bandicoot_core.stores.published.models import ModelRecord, champion, is_held_back, promote, register_model, reject
 
 PROMOTION_CHECKS = {
     **CANDIDATE_CHECKS,

@@ -16,9 +16,9 @@ from bandicoot_core.calendar import days_between
 from bandicoot_core.errors import CorruptPartitionError
 from bandicoot_core.pipeline.extraction import extract_calls, extract_sms_events, extract_vaccinations
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.lake import Lake
-from bandicoot_core.stores.manifest import Manifest
-from bandicoot_core.stores.recorded_calls import NO_CALLS, fingerprints_of_calls
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.lake.manifest import Manifest
+from bandicoot_core.stores.published.recorded_calls import NO_CALLS, fingerprints_of_calls
 
 COMPARED_DAYS = 62 * 7 + 6
 """Days of calls that are compared with the lake: those of the longest training window, and of the week that runs."""

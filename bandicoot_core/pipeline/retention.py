@@ -15,9 +15,9 @@ from bandicoot_core.pipeline.bundles import BUNDLES
 from bandicoot_core.pipeline.extraction import EVENT_ASSETS
 from bandicoot_core.pipeline.other_policies import N_WEEKS
 from bandicoot_core.settings import ListOptions, ModelOptions, Settings
-from bandicoot_core.stores.lake import Lake
-from bandicoot_core.stores.models import champion, is_held_back, list_models
-from bandicoot_core.stores.published_tables import RETIRED
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.published.models import champion, is_held_back, list_models
+from bandicoot_core.stores.published.tables import RETIRED
 
 SNAPSHOT_ASSETS = ("caregivers", "caregiver_states")
 _LISTS = "call_list"

@@ -6,7 +6,7 @@ from bandicoot_core.calendar import days_between, last_day_of_week
 from bandicoot_core.pipeline.bundles import BUNDLE_FORMAT
 from bandicoot_core.pipeline.engagement import covered_days, training_weeks
 from bandicoot_core.settings import ModelOptions
-from bandicoot_core.stores.lake import Lake
+from bandicoot_core.stores.lake.lake import Lake
 
 _MODEL_ASSETS = (
     "passive_counts",

@@ -34,8 +34,8 @@ from bandicoot_core.model.mapper import dump_mapper, fit_mapper, load_mapper, ma
 from bandicoot_core.model.recipe import chances_of_members, clusters_of, weighted_counts
 from bandicoot_core.settings import ModelOptions
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.lake_reader import LakeReader
-from bandicoot_core.stores.manifest import Manifest
+from bandicoot_core.stores.lake.manifest import Manifest
+from bandicoot_core.stores.lake.reader import LakeReader
 
 MAPPER_FILE = "mapper.skops"
 TYPES, MIXES = "behavioural_types", "cluster_types"

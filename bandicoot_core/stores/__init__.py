@@ -1,1 +1,1 @@
-"""Where data lives: the programme's source, the lake, the published schema, and the embedded server."""
+"""Where data lives, one folder for each place; `installation` turns settings into all of them."""

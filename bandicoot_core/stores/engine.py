@@ -10,7 +10,7 @@ from typing import Any
 import ibis
 from ibis.backends.duckdb import Backend
 
-from bandicoot_core.stores.scratch import scratch_folder, temporary_place
+from bandicoot_core.stores.lake.scratch import scratch_folder, temporary_place
 
 
 @contextmanager

@@ -14,17 +14,17 @@ from psycopg import sql
 from sqlalchemy.engine import make_url
 
 from bandicoot_core.settings import Settings
-from bandicoot_core.stores import embedded
-from bandicoot_core.stores.cache import Cache, open_cache
-from bandicoot_core.stores.connections import Limits, whole_transaction
-from bandicoot_core.stores.current_reader import CurrentReader
+from bandicoot_core.stores.cache.cache import Cache, open_cache
+from bandicoot_core.stores.cache.current_reader import CurrentReader
+from bandicoot_core.stores.embedded import server as embedded
 from bandicoot_core.stores.engine import open_engine
-from bandicoot_core.stores.lake import Lake
-from bandicoot_core.stores.pool import Pool
-from bandicoot_core.stores.published import migrate
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.postgres.connections import Limits, whole_transaction
+from bandicoot_core.stores.postgres.pool import Pool
+from bandicoot_core.stores.published.call_lists import migrate
+from bandicoot_core.stores.published.writers import sole_writer
 from bandicoot_core.stores.server_errors import foreseen_errors
-from bandicoot_core.stores.source import Source
-from bandicoot_core.stores.writers import sole_writer
+from bandicoot_core.stores.source.source import Source
 
 DAGSTER_SCHEMA = "dagster"
 

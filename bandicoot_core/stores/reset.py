@@ -3,8 +3,8 @@
 import psycopg
 from psycopg import sql
 
-from bandicoot_core.stores.connections import whole_transaction
-from bandicoot_core.stores.published_tables import PUBLISHED_TABLES, SCHEMA, SUPPRESSION_SECRET
+from bandicoot_core.stores.postgres.connections import whole_transaction
+from bandicoot_core.stores.published.tables import PUBLISHED_TABLES, SCHEMA, SUPPRESSION_SECRET
 
 
 def clear_published(connection: psycopg.Connection) -> None:

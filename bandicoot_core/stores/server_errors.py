@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import errors
 
-from bandicoot_core.stores.database_errors import explain
+from bandicoot_core.stores.postgres.errors import explain
 
 _GOING_DOWN = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow)
 

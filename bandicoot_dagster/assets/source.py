@@ -14,7 +14,7 @@ from bandicoot_core.pipeline.extraction import extract_caregivers
 from bandicoot_core.pipeline.intake_partitions import reasons_set_aside
 from bandicoot_core.pipeline.rereading import DaysRead, read_calls, read_sms_events, read_vaccinations
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.manifest import Manifest
+from bandicoot_core.stores.lake.manifest import Manifest
 from bandicoot_dagster import pools
 from bandicoot_dagster.describe import OWNERS, described
 from bandicoot_dagster.metadata import partition_metadata, preview

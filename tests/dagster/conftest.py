@@ -12,7 +12,7 @@ import pytest
 from psycopg import sql
 
 from bandicoot_core.settings import ListOptions, ModelOptions, Settings, load_list_options, load_model_options
-from bandicoot_core.stores import embedded
+from bandicoot_core.stores.embedded import server as embedded
 from bandicoot_core.stores.installation import Installation
 from bandicoot_dagster.catch_up import catch_up
 from bandicoot_dagster.dagster_home import open_instance

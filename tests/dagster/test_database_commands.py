@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-from bandicoot_core.stores.connections import connect, url_parameters
+from bandicoot_core.stores.postgres.connections import connect, url_parameters
 from bandicoot_dagster.cli import main
 from tests.servers.debian_postgres import DebianPostgres, debian_postgres
 from tests.servers.pgbouncer import pgbouncer

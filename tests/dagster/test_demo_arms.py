@@ -12,9 +12,9 @@ from bandicoot_core.demo import stored_programme
 from bandicoot_core.errors import InvalidSettingError
 from bandicoot_core.pipeline.extraction import extract_caregivers
 from bandicoot_core.settings import Settings
-from bandicoot_core.stores.experiments import read_assignments, read_rollouts
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.keys import read_keys
+from bandicoot_core.stores.published.experiments import read_assignments, read_rollouts
+from bandicoot_core.stores.published.keys import read_keys
 from bandicoot_dagster.demo_source import extend_demo, fill_demo
 
 LAST_DAY = date(2026, 11, 18)

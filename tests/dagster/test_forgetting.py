@@ -21,9 +21,9 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from bandicoot_core.pipeline.forgetting import find_caregiver, forget_caregiver
-from bandicoot_core.stores.cache_fill import fill_cache
-from bandicoot_core.stores.forgettings import Forgetting, find_forgetting, forget_published
+from bandicoot_core.stores.cache.fill import fill_cache
 from bandicoot_core.stores.installation import Installation
+from bandicoot_core.stores.published.forgettings import Forgetting, find_forgetting, forget_published
 from bandicoot_dagster.cli import main
 from tests.dagster.conftest import CALL_DATE, Programme
 from tests.servers.redis import RedisServer

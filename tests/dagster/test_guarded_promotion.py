@@ -38,8 +38,8 @@ from bandicoot_core.pipeline.call_list import materialize_call_list
 from bandicoot_core.pipeline.promotion import Decision, decide_model_version
 from bandicoot_core.pipeline.training import MIXES, TYPES
 from bandicoot_core.settings import load_model_options
-from bandicoot_core.stores.lake import Lake
-from bandicoot_core.stores.models import ModelRecord, champion, list_models
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.published.models import ModelRecord, champion, list_models
 from tests.dagster.conftest import CALL_DATE, Programme
 
 WEEK = last_closed_week(CALL_DATE)

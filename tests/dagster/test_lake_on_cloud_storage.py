@@ -13,7 +13,7 @@ from psycopg import sql
 from bandicoot_core.errors import CorruptPartitionError
 from bandicoot_core.pipeline.retention import expired_partitions, remove_expired
 from bandicoot_core.settings import Settings, load_list_options, load_model_options
-from bandicoot_core.stores import embedded
+from bandicoot_core.stores.embedded import server as embedded
 from bandicoot_core.stores.installation import Installation
 from bandicoot_dagster.cli import main
 from bandicoot_dagster.cli_lake import repair_partition

@@ -28,8 +28,8 @@ from bandicoot_core.errors import (
 from bandicoot_core.pipeline.call_list import make_call_list_again
 from bandicoot_core.settings import Settings, load_model_options
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.models import champion, list_models, roll_back
-from bandicoot_core.stores.published import pending_keys
+from bandicoot_core.stores.published.call_lists import pending_keys
+from bandicoot_core.stores.published.models import champion, list_models, roll_back
 from bandicoot_dagster.demo_source import extend_demo
 from tests.dagster.conftest import CALL_DATE, NOON, Programme
 from tests.servers.redis import RedisServer

@@ -38,9 +38,9 @@ from bandicoot_core.model.clusters import weighted_k_means
 from bandicoot_core.model.empirical_bayes import joint_passive_means
 from bandicoot_core.model.whittle import two_state_indices
 from bandicoot_core.settings import Settings, load_list_options, load_model_options
-from bandicoot_core.stores import embedded
+from bandicoot_core.stores.embedded import server as embedded
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.keys import read_keys
+from bandicoot_core.stores.published.keys import read_keys
 from bandicoot_dagster.catch_up import catch_up
 from bandicoot_dagster.demo_source import fill_demo
 

@@ -24,7 +24,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Response, sync_playwright
 
 from bandicoot_core.calendar import last_closed_week
-from bandicoot_core.stores import embedded
+from bandicoot_core.stores.embedded import server as embedded
 
 CALL_DATE = "2026-11-19"
 WEEK = last_closed_week(date.fromisoformat(CALL_DATE)).isoformat()

@@ -13,7 +13,7 @@ import pytest
 from psycopg.rows import TupleRow
 
 from bandicoot_core.contracts import PUBLISHED_CALL_LIST
-from bandicoot_core.stores import embedded
+from bandicoot_core.stores.embedded import server as embedded
 from tests.e2e.conftest import CALL_DATE, SMALL_SIMULATION, WEEK, DemoHome, FirstRun, closed_port
 
 pytestmark = pytest.mark.e2e

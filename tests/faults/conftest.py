@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from bandicoot_core.stores import embedded
+from bandicoot_core.stores.embedded import server as embedded
 from tests.faults.cutting_proxy import CuttingProxy
 from tests.faults.list_reader import ListReader
 from tests.faults.record import FaultRecord, table, write_document

@@ -24,11 +24,11 @@ from psycopg import sql
 from bandicoot_core.contracts import PUBLISHED_CALL_LIST
 from bandicoot_core.errors import CorruptPartitionError
 from bandicoot_core.settings import Settings, load_list_options, load_model_options
-from bandicoot_core.stores import embedded
-from bandicoot_core.stores.contract_checks import require_contract
+from bandicoot_core.stores.embedded import server as embedded
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.published import Publication, last_publication, read_call_list
-from bandicoot_core.stores.published_tables import PUBLISHED_TABLES
+from bandicoot_core.stores.published.call_lists import Publication, last_publication, read_call_list
+from bandicoot_core.stores.published.contract_checks import require_contract
+from bandicoot_core.stores.published.tables import PUBLISHED_TABLES
 from bandicoot_dagster.catch_up import catch_up
 from bandicoot_dagster.dagster_home import open_instance
 from bandicoot_dagster.definitions import build_definitions

@@ -10,7 +10,7 @@ import pytest
 from bandicoot_core.calendar import start_of_day
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.published import read_call_list
+from bandicoot_core.stores.published.call_lists import read_call_list
 from bandicoot_dagster.dagster_home import open_instance
 from bandicoot_dagster.definitions import build_definitions
 from bandicoot_dagster.launch import execute_step

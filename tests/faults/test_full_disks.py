@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from bandicoot_core.stores import embedded
+from bandicoot_core.stores.embedded import server as embedded
 from tests.faults.child_run import Outcome
 from tests.faults.conftest import N_TRIES, drawn_for_this_pass
 from tests.faults.full_disk import fill, free, small_disk

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from bandicoot_core.errors import LaggingSourceError
-from bandicoot_core.stores.source import Source
+from bandicoot_core.stores.source.source import Source
 from tests.faults.conftest import N_TRIES
 from tests.faults.record import RUN_AGAIN, note
 from tests.faults.site_under_fault import Site

@@ -11,10 +11,10 @@ from ibis.backends.duckdb import Backend
 from bandicoot_core.contracts import CALL_OUTCOMES_TABLE
 from bandicoot_core.pipeline.extraction import extract_calls, extract_caregivers
 from bandicoot_core.settings import Settings
-from bandicoot_core.stores.connections import connect
-from bandicoot_core.stores.lake import Lake
-from bandicoot_core.stores.published import record_outcomes
-from bandicoot_core.stores.source import Source
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.postgres.connections import connect
+from bandicoot_core.stores.published.call_lists import record_outcomes
+from bandicoot_core.stores.source.source import Source
 from tests.faults.child_run import ChildRun
 from tests.faults.conftest import N_TRIES
 from tests.faults.record import BY_ITSELF, note

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from bandicoot_core.errors import UnreachableError
-from bandicoot_core.stores import embedded
+from bandicoot_core.stores.embedded import server as embedded
 from tests.faults.conftest import drawn_for_this_pass
 from tests.faults.cutting_proxy import CuttingProxy
 from tests.faults.full_disk import fill, small_disk

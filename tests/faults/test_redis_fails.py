@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from bandicoot_core.stores.cache import open_cache
-from bandicoot_core.stores.current_reader import CurrentReader
+from bandicoot_core.stores.cache.cache import open_cache
+from bandicoot_core.stores.cache.current_reader import CurrentReader
 from tests.faults.conftest import N_TRIES, drawn_for_this_pass
 from tests.faults.list_reader import ListReader
 from tests.faults.site_under_fault import CALL_DATE, Site, Work

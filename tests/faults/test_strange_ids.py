@@ -10,17 +10,17 @@ from ibis.backends.duckdb import Backend
 from bandicoot_core.contracts import CALL_OUTCOMES_TABLE, CALLS, CAREGIVERS, SMS_EVENTS
 from bandicoot_core.pipeline.extraction import extract_calls, extract_caregivers, extract_sms_events
 from bandicoot_core.settings import Settings
-from bandicoot_core.stores.connections import connect
-from bandicoot_core.stores.keys import caregiver_ids_for
-from bandicoot_core.stores.lake import Lake
-from bandicoot_core.stores.published import (
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.postgres.connections import connect
+from bandicoot_core.stores.published.call_lists import (
     UNSTAMPED_CALL_LIST,
     pending_keys,
     publish_call_list,
     read_call_list,
     record_outcomes,
 )
-from bandicoot_core.stores.source import Source
+from bandicoot_core.stores.published.keys import caregiver_ids_for
+from bandicoot_core.stores.source.source import Source
 from tests.faults.conftest import N_TRIES
 from tests.faults.record import BY_ITSELF, note
 from tests.faults.site_under_fault import Site

@@ -12,9 +12,9 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from bandicoot_core.settings import Settings
-from bandicoot_core.stores import embedded
+from bandicoot_core.stores.embedded import server as embedded
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.roles import CALLER, READER, WRITER, apply_roles
+from bandicoot_core.stores.published.roles import CALLER, READER, WRITER, apply_roles
 from tests.installations.site import Site
 from tests.servers.debian_postgres import DebianPostgres
 

@@ -7,9 +7,9 @@ from extraction_runs import Extraction
 from ibis.backends.duckdb import Backend
 
 from bandicoot_core.settings import Settings
-from bandicoot_core.stores.connections import connect
-from bandicoot_core.stores.lake import Lake
-from bandicoot_core.stores.source import Source
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.postgres.connections import connect
+from bandicoot_core.stores.source.source import Source
 from tests.source_programme import SCHEMA, SourceProgramme
 
 

@@ -17,9 +17,9 @@ from bandicoot_core.pipeline.extraction import (
     extract_vaccinations,
 )
 from bandicoot_core.settings import Settings
-from bandicoot_core.stores.lake import Lake
-from bandicoot_core.stores.manifest import Manifest
-from bandicoot_core.stores.source import Source
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.lake.manifest import Manifest
+from bandicoot_core.stores.source.source import Source
 from tests.source_programme import SourceProgramme, ist
 
 DAY = date(2026, 11, 20)

@@ -29,7 +29,7 @@ from bandicoot_core.pipeline.training import (
 )
 from bandicoot_core.settings import ListOptions, ModelOptions, Settings, load_list_options, load_model_options
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.keys import read_keys
+from bandicoot_core.stores.published.keys import read_keys
 from tests.source_programme import SourceProgramme, ist
 
 N_WEEKS = 6

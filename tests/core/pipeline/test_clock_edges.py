@@ -11,7 +11,7 @@ from bandicoot_core.contracts import CALLS, ENGAGEMENT_HISTORY, SMS_EVENTS
 from bandicoot_core.pipeline.engagement import materialize_caregiver_states, materialize_engagement_history
 from bandicoot_core.pipeline.rereading import read_calls, read_sms_events
 from bandicoot_core.settings import load_model_options
-from bandicoot_core.stores.keys import read_keys
+from bandicoot_core.stores.published.keys import read_keys
 from tests.source_programme import SourceProgramme
 
 EDGES = [

@@ -44,10 +44,10 @@ from bandicoot_core.pipeline.extraction import (
 )
 from bandicoot_core.policy.experiment import draw_caregivers, is_control
 from bandicoot_core.settings import ModelOptions, Settings
-from bandicoot_core.stores import embedded
-from bandicoot_core.stores.experiments import record_rollout
+from bandicoot_core.stores.embedded import server as embedded
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.keys import read_keys
+from bandicoot_core.stores.published.experiments import record_rollout
+from bandicoot_core.stores.published.keys import read_keys
 from tests.conftest import fresh_database
 
 WEEK = date(2026, 11, 8)

@@ -9,11 +9,11 @@ from extraction_runs import ASSETS, DAY, NEXT_DAY, SEEN_AT, Extraction, content,
 
 from bandicoot_core.calendar import day_of, days_between
 from bandicoot_core.settings import Settings
-from bandicoot_core.stores.experiments import read_assignments, read_rollouts
-from bandicoot_core.stores.keys import read_keys
-from bandicoot_core.stores.lake import Lake
-from bandicoot_core.stores.source import Source
-from bandicoot_core.stores.source_tables import SOURCE_TABLES
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.published.experiments import read_assignments, read_rollouts
+from bandicoot_core.stores.published.keys import read_keys
+from bandicoot_core.stores.source.source import Source
+from bandicoot_core.stores.source.tables import SOURCE_TABLES
 from tests.source_programme import SCHEMA, SourceProgramme, ist
 
 

@@ -10,8 +10,8 @@ from extraction_runs import ASSETS, DAY, NEXT_DAY, Extraction, content, fill
 from bandicoot_core.calendar import days_between
 from bandicoot_core.errors import SchemaDriftError, TooManyInvalidRowsError, UnreachableError
 from bandicoot_core.settings import Settings
-from bandicoot_core.stores.keys import read_keys
-from bandicoot_core.stores.source import Source
+from bandicoot_core.stores.published.keys import read_keys
+from bandicoot_core.stores.source.source import Source
 from tests.source_programme import FULL_NAME, PHONE_NUMBER, SCHEMA, SourceProgramme, ist
 
 

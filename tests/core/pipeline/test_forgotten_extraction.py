@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from extraction_runs import ASSETS, DAY, SEEN_AT, Extraction, fill
 
-from bandicoot_core.stores.forgettings import count_published, forget_published
+from bandicoot_core.stores.published.forgettings import count_published, forget_published
 from tests.source_programme import SourceProgramme
 
 NEXT_DAY = DAY + timedelta(days=1)

@@ -17,13 +17,13 @@ from pydantic import SecretStr
 
 from bandicoot_core.pipeline.index_cache import CachedList, materialize_index_cache
 from bandicoot_core.settings import Settings
-from bandicoot_core.stores.cache import forget
-from bandicoot_core.stores.cache_fill import no_fill_under_way
-from bandicoot_core.stores.current_reader import CACHE, DATABASE
+from bandicoot_core.stores.cache.cache import forget
+from bandicoot_core.stores.cache.current_reader import CACHE, DATABASE
+from bandicoot_core.stores.cache.fill import no_fill_under_way
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.keys import ensure_keys
-from bandicoot_core.stores.published import UNSTAMPED_CALL_LIST, publish_call_list
-from bandicoot_core.stores.published_tables import INCOMING_STATES
+from bandicoot_core.stores.published.call_lists import UNSTAMPED_CALL_LIST, publish_call_list
+from bandicoot_core.stores.published.keys import ensure_keys
+from bandicoot_core.stores.published.tables import INCOMING_STATES
 from tests.registered_models import register
 from tests.servers.redis import RedisServer, cut_after
 

@@ -17,7 +17,7 @@ from bandicoot_core.pipeline.rereading import (
     read_calls,
     read_vaccinations,
 )
-from bandicoot_core.stores.recorded_calls import fingerprints_of_calls
+from bandicoot_core.stores.published.recorded_calls import fingerprints_of_calls
 from tests.source_programme import SourceProgramme
 
 DAY = date(2026, 11, 20)

@@ -16,10 +16,10 @@ from published_rows import DAY, give_keys, list_rows, publish, state_rows
 from bandicoot_core.contracts import WHITTLE_INDICES
 from bandicoot_core.errors import UnreachableError
 from bandicoot_core.settings import Settings
-from bandicoot_core.stores.cache import Cache, open_cache
-from bandicoot_core.stores.cache_fill import fill_cache
-from bandicoot_core.stores.cache_keys import CaregiverFacts
-from bandicoot_core.stores.current_reader import CurrentReader
+from bandicoot_core.stores.cache.cache import Cache, open_cache
+from bandicoot_core.stores.cache.current_reader import CurrentReader
+from bandicoot_core.stores.cache.fill import fill_cache
+from bandicoot_core.stores.cache.keys import CaregiverFacts
 from tests.registered_models import register
 from tests.servers.redis import RedisServer
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bandicoot_core.stores.connections import connect
-from bandicoot_core.stores.embedded import EmbeddedServer
-from bandicoot_core.stores.lake import Lake
-from bandicoot_core.stores.published import migrate
+from bandicoot_core.stores.embedded.server import EmbeddedServer
+from bandicoot_core.stores.lake.lake import Lake
+from bandicoot_core.stores.postgres.connections import connect
+from bandicoot_core.stores.published.call_lists import migrate
 from bandicoot_core.stores.reset import clear_published
 from tests.conftest import fresh_database
 from tests.servers.debian_postgres import DebianPostgres

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bandicoot_core.contracts import CALL_OUTCOMES_TABLE
-from bandicoot_core.stores.keys import ensure_keys
-from bandicoot_core.stores.published import UNSTAMPED_CALL_LIST, publish_call_list
-from bandicoot_core.stores.published_tables import INCOMING_STATES
+from bandicoot_core.stores.published.call_lists import UNSTAMPED_CALL_LIST, publish_call_list
+from bandicoot_core.stores.published.keys import ensure_keys
+from bandicoot_core.stores.published.tables import INCOMING_STATES
 
 DAY = date(2026, 11, 20)
 NIGHT = datetime(2026, 11, 19, 19, 35, tzinfo=UTC)

@@ -9,7 +9,7 @@ import sys
 
 from published_rows import list_rows, publish
 
-from bandicoot_core.stores.connections import connect
+from bandicoot_core.stores.postgres.connections import connect
 
 
 def publish_forever(url: str) -> None:

@@ -18,7 +18,7 @@ import gcsfs.core
 import pyarrow as pa
 
 from bandicoot_core.contracts import PASSIVE_COUNTS
-from bandicoot_core.stores.lake import Lake
+from bandicoot_core.stores.lake.lake import Lake
 
 WEEK = "2026-11-15"
 _STEPS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
