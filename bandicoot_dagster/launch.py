@@ -56,16 +56,29 @@ def _why_it_failed(result: dg.ExecuteInProcessResult, step: Step) -> Exception:
         return CheckFailedError(
             f"{step.job} for {step.last_partition} was refused by its checks:\n  " + "\n  ".join(refusals)
         )
+    for step_key, error in _errors(result):
+        link: Any = error
+        while link is not None:
+            foreseen = _as_foreseen(link.cls_name, link.message, step)
+            if foreseen is not None:
+                return foreseen
+            last, link = link, link.cause
+        return RuntimeError(f"{step_key or step.job} failed: {last.message.strip()} (run {result.run_id})")
+    return RuntimeError(f"{step.job} for {step.last_partition} failed; see run {result.run_id} in the UI")
+
+
+def _errors(result: dg.ExecuteInProcessResult) -> list[tuple[str | None, Any]]:
+    """What went wrong in a run, errors of steps first: a run can also fail between its steps, or before the first."""
+    of_steps: list[tuple[str | None, Any]] = []
+    of_run: list[tuple[str | None, Any]] = []
     for event in result.all_events:
         if event.event_type_value == "STEP_FAILURE":
-            error: Any = event.step_failure_data.error
-            while error is not None:
-                foreseen = _as_foreseen(error.cls_name, error.message, step)
-                if foreseen is not None:
-                    return foreseen
-                last, error = error, error.cause
-            return RuntimeError(f"{event.step_key} failed: {last.message.strip()} (run {result.run_id})")
-    return RuntimeError(f"{step.job} for {step.last_partition} failed; see run {result.run_id} in the UI")
+            of_steps.append((event.step_key, event.step_failure_data.error))
+        elif event.event_type_value == "PIPELINE_FAILURE":
+            of_run.append((None, event.job_failure_data.error))
+        elif event.event_type_value == "ENGINE_EVENT":
+            of_run.append((event.step_key, event.engine_event_data.error))
+    return [(step_key, error) for step_key, error in (*of_steps, *of_run) if error is not None]
 
 
 def _as_foreseen(class_name: str | None, message: str, step: Step) -> BandicootError | None:

@@ -8,7 +8,10 @@ import pytest
 
 from bandicoot_core.errors import BandicootError, BusyError, InvalidInputError, PartitionHeldError, UnreachableError
 from bandicoot_dagster import steps
+from bandicoot_dagster.launch import execute_step
 from bandicoot_dagster.partitions import daily
+from bandicoot_dagster.plan import Step
+from bandicoot_dagster.progress import progress_logger
 from bandicoot_dagster.steps import N_RETRIES, written_alone
 
 
@@ -69,3 +72,21 @@ def test_a_step_asks_to_be_the_only_writer_and_says_who_it_is() -> None:
     assert (asset, partitions) == ("calls", ["2026-11-18"])
     assert holder.startswith("run ")
     assert " on " in holder
+
+
+def test_a_run_that_fails_before_its_first_step_says_why() -> None:
+    @dg.resource
+    def unreachable(context: dg.InitResourceContext) -> None:
+        raise UnreachableError("the database does not answer; start it")
+
+    @dg.asset(partitions_def=daily, required_resource_keys={"database"})
+    def states() -> None: ...
+
+    definitions = dg.Definitions(
+        assets=[states],
+        jobs=[dg.define_asset_job("nightly", executor_def=dg.in_process_executor)],
+        resources={"database": unreachable},
+        loggers={"progress": progress_logger},
+    )
+    with dg.instance_for_test() as instance, pytest.raises(UnreachableError, match="does not answer; start it"):
+        execute_step(definitions, instance, Step("nightly", "2026-11-18", "2026-11-18", why="test"))
