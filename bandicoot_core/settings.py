@@ -130,6 +130,9 @@ class Settings(BaseSettings):
     districts: tuple[str, ...] = Field(
         (), description="Districts of the programme (a JSON list); empty means any named district is taken"
     )
+    prices_file: Path | None = Field(
+        None, description="TOML file of prices and of the monthly limit; empty means the list prices that come along"
+    )
     experiment: str = Field(
         "demo", min_length=1, description="Name of the running experiment; another name draws everybody anew"
     )

@@ -14,6 +14,7 @@ from bandicoot_core.settings import Settings, load_settings  # noqa: E402
 from bandicoot_dagster.assets import (  # noqa: E402
     backtest,
     call_list,
+    costs,
     coverage,
     engagement,
     estimation,
@@ -54,6 +55,7 @@ ALL_ASSETS = [
     simulation.policy_simulation,
     backtest.model_backtest,
     experiment.experiment_report,
+    costs.cost_report,
 ]
 
 
