@@ -130,6 +130,15 @@ class Settings(BaseSettings):
     districts: tuple[str, ...] = Field(
         (), description="Districts of the programme (a JSON list); empty means any named district is taken"
     )
+    repository_url: str | None = Field(
+        None,
+        pattern=r"^https://\S+$",
+        description="Address of this project on GitHub or GitLab, for links from the UI to the code; empty means none",
+    )
+    repository_branch: str = Field("main", min_length=1, description="Branch, tag or commit those links lead to")
+    prices_file: Path | None = Field(
+        None, description="TOML file of prices and of the monthly limit; empty means the list prices that come along"
+    )
     experiment: str = Field(
         "demo", min_length=1, description="Name of the running experiment; another name draws everybody anew"
     )

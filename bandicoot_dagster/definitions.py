@@ -14,6 +14,7 @@ from bandicoot_core.settings import Settings, load_settings  # noqa: E402
 from bandicoot_dagster.assets import (  # noqa: E402
     backtest,
     call_list,
+    costs,
     coverage,
     engagement,
     estimation,
@@ -22,6 +23,7 @@ from bandicoot_dagster.assets import (  # noqa: E402
     simulation,
     source,
 )
+from bandicoot_dagster.code_references import with_code_references  # noqa: E402
 from bandicoot_dagster.housekeeping import housekeeping  # noqa: E402
 from bandicoot_dagster.jobs import all_jobs  # noqa: E402
 from bandicoot_dagster.progress import progress_logger  # noqa: E402
@@ -54,17 +56,19 @@ ALL_ASSETS = [
     simulation.policy_simulation,
     backtest.model_backtest,
     experiment.experiment_report,
+    costs.cost_report,
 ]
 
 
 def build_definitions(settings: Settings | None = None, clock: Clock = system_clock) -> dg.Definitions:
     """The project's definitions over one set of settings (default: the environment's) and one clock."""
+    settings = settings or load_settings()
     return dg.Definitions(
-        assets=ALL_ASSETS,
+        assets=with_code_references(ALL_ASSETS, settings.repository_url, settings.repository_branch),
         jobs=[*all_jobs, housekeeping],
         schedules=all_schedules,
         sensors=all_sensors,
-        resources=build_resources(settings or load_settings(), clock),
+        resources=build_resources(settings, clock),
         loggers={"console": dg.colored_console_logger, "progress": progress_logger},
         executor=dg.in_process_executor,
     )

@@ -10,6 +10,7 @@ import dagster as dg
 from bandicoot_dagster.assets import (
     backtest,
     call_list,
+    costs,
     coverage,
     engagement,
     estimation,
@@ -81,4 +82,11 @@ source_history = dg.define_asset_job(
     executor_def=dg.in_process_executor,
 )
 
-all_jobs = [nightly, daily_list, weekly_training, evaluation, registry, source_history]
+cost_of_month = dg.define_asset_job(
+    "cost_of_month",
+    selection=dg.AssetSelection.assets(costs.cost_report),
+    description="Says what the month has cost so far, and what it will come to.",
+    executor_def=dg.in_process_executor,
+)
+
+all_jobs = [nightly, daily_list, weekly_training, evaluation, registry, source_history, cost_of_month]

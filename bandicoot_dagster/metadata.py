@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from bandicoot_core.checks import CheckOutcome
 from bandicoot_core.contracts import TableContract
+from bandicoot_core.contracts.lineage import COLUMN_LINEAGE
 from bandicoot_core.evaluation.report import Report
 from bandicoot_core.stores.lake.manifest import SET_ASIDE_TABLE, Manifest
 
@@ -37,6 +38,17 @@ def column_schema(contract: TableContract) -> dict[str, Any]:
     return {"dagster/column_schema": dg.TableSchema(columns=columns)}
 
 
+def column_lineage(asset: str) -> dict[str, Any]:
+    """Materialization metadata: which columns each column of an asset comes from; nothing for an asset without."""
+    if asset not in COLUMN_LINEAGE:
+        return {}
+    by_column = {}
+    for column, sources in COLUMN_LINEAGE[asset].items():
+        split = [source.rpartition(".") for source in sources]
+        by_column[column] = [dg.TableColumnDep(dg.AssetKey(table.split("/")), name) for table, _, name in split]
+    return {"dagster/column_lineage": dg.TableColumnLineage(by_column)}
+
+
 def partition_metadata(manifest: Manifest, *, table: str = "data") -> dict[str, Any]:
     """Materialization metadata of one partition: rows, bytes, rows set aside, and the facts of the manifest."""
     metadata: dict[str, Any] = {
@@ -45,6 +57,7 @@ def partition_metadata(manifest: Manifest, *, table: str = "data") -> dict[str, 
     }
     if table in manifest.entries:
         metadata["dagster/row_count"] = manifest.n_rows(table)
+    metadata.update(column_lineage(manifest.asset))
     if SET_ASIDE_TABLE in manifest.entries:
         metadata["n_set_aside_rows"] = manifest.n_rows(SET_ASIDE_TABLE)
     for name, value in manifest.facts.items():

@@ -1,4 +1,5 @@
-"""Schedules in Asia/Kolkata: the nightly close at 01:00, training on Sunday at 02:00 and housekeeping at 05:00.
+"""Schedules in Asia/Kolkata: the nightly close at 01:00, training on Sunday at 02:00 and housekeeping at
+05:00, what the month costs every morning at 06:00.
 
 The time zone comes from the partitions definitions; a 01:00 tick addresses the day that has just ended, the Sunday
 tick the week that has.
@@ -9,7 +10,7 @@ import warnings
 import dagster as dg
 
 from bandicoot_dagster.housekeeping import housekeeping
-from bandicoot_dagster.jobs import nightly, weekly_training
+from bandicoot_dagster.jobs import cost_of_month, nightly, weekly_training
 from bandicoot_dagster.partitions import TIME_ZONE
 
 with warnings.catch_warnings():
@@ -31,6 +32,14 @@ with warnings.catch_warnings():
         minute_of_hour=0,
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )
+    cost_of_month_schedule = dg.build_schedule_from_partitioned_job(
+        cost_of_month,
+        name="cost_of_month_schedule",
+        description="Every morning at 06:00 in India: what the month has cost up to the end of yesterday.",
+        hour_of_day=6,
+        minute_of_hour=0,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
 
 housekeeping_schedule = dg.ScheduleDefinition(
     name="housekeeping_schedule",
@@ -41,4 +50,4 @@ housekeeping_schedule = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 
-all_schedules = [nightly_schedule, weekly_training_schedule, housekeeping_schedule]
+all_schedules = [nightly_schedule, weekly_training_schedule, cost_of_month_schedule, housekeeping_schedule]

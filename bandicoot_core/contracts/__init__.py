@@ -12,6 +12,7 @@ from bandicoot_core.contracts.backtest_tables import (
     MODEL_BACKTEST,
     PREDICTORS,
 )
+from bandicoot_core.contracts.cost_tables import SPENDING
 from bandicoot_core.contracts.coverage_tables import COVERAGE, COVERAGE_DIMENSIONS
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
 from bandicoot_core.contracts.estimation_tables import DRAWN_CALLS, ESTIMATION
@@ -112,6 +113,7 @@ __all__ = [
     "RESPONSIVE",
     "SET_ASIDE",
     "SMS_EVENTS",
+    "SPENDING",
     "STATES",
     "TABLES",
     "TRANSITION_MODELS",

@@ -1,6 +1,7 @@
 """Every table contract by name, and the document that describes them all."""
 
 from bandicoot_core.contracts.backtest_tables import CALIBRATION, MEMORY_TEST, MODEL_BACKTEST
+from bandicoot_core.contracts.cost_tables import SPENDING
 from bandicoot_core.contracts.coverage_tables import COVERAGE
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
 from bandicoot_core.contracts.estimation_tables import DRAWN_CALLS, ESTIMATION
@@ -65,6 +66,7 @@ TABLES: dict[str, TableContract] = {
         EXPERIMENT_WEEKS,
         EXPERIMENT_BALANCE,
         OFF_POLICY_VALUES,
+        SPENDING,
     )
 }
 

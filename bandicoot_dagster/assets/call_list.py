@@ -16,7 +16,7 @@ from bandicoot_dagster.assets.model import model_version
 from bandicoot_dagster.checks import check_specs
 from bandicoot_dagster.config import CallListConfig
 from bandicoot_dagster.describe import described
-from bandicoot_dagster.metadata import check_results, partition_metadata, picture, preview
+from bandicoot_dagster.metadata import check_results, column_lineage, partition_metadata, picture, preview
 from bandicoot_dagster.partitions import day_before, list_days
 from bandicoot_dagster.runtime import Clock, day_of_run
 from bandicoot_dagster.steps import written_alone
@@ -104,6 +104,7 @@ def published_call_list(
             "dagster/row_count": n_rows,
             "dagster/table_name": "bandicoot.call_list",
             "dagster/uri": "bandicoot.current_call_list",
+            **column_lineage("published_call_list"),
         },
         data_version=data_version(stores.lake.require("call_list", call_date.isoformat())),
     )

@@ -37,6 +37,7 @@ DESIGNED = {
     "policy_simulation": "evaluation",
     "model_backtest": "evaluation",
     "experiment_report": "evaluation",
+    "cost_report": "operation",
 }
 WITHOUT_TABLE = {"features_only_mapper", "model_version", "index_cache"}
 
