@@ -12,7 +12,7 @@ from tests.e2e.conftest import CALL_DATE, SMALL_SIMULATION, WEEK, DemoHome
 
 pytestmark = pytest.mark.e2e
 
-GROUPS = {"programme", "source", "engagement", "model", "call_list", "evaluation"}
+GROUPS = {"programme", "source", "engagement", "model", "call_list", "evaluation", "operation"}
 ASSETS = {
     "caregiver_states",
     "clusters",
@@ -130,3 +130,31 @@ def test_a_chart_of_an_asset_opens_on_its_page(
     assert picture.get_attribute("alt")
     if chart == "list_by_district":
         take_picture("call-list-chart")
+
+
+def test_an_assets_page_says_what_it_is_who_owns_it_and_where_its_code_is(page: Page) -> None:
+    page.goto("/assets/call_list")
+    body = page.locator("body")
+
+    for shown in (
+        "Whom to call on a day, in order",  # description
+        "What a call is worth to her cluster in her state [responsive weeks].",  # columns with units
+        "non-nullable",
+        "Row count",
+        "Latest check results",
+        "programme-analytics",  # owner
+        "DuckDB",  # kinds
+        "daily_list",  # job
+        "list_after_nightly",  # sensor
+    ):
+        expect(body).to_contain_text(shown, timeout=30_000)
+    code = page.locator("a[href*='call_list.py']")
+    expect(code).to_contain_text("call_list")
+
+
+def test_schedules_are_shown_in_the_time_of_india(page: Page) -> None:
+    page.goto("/automation")
+    body = page.locator("body")
+
+    for schedule in ("At 01:00 AM GMT+5:30", "At 02:00 AM GMT+5:30, only on Sunday", "At 06:00 AM GMT+5:30"):
+        expect(body).to_contain_text(schedule, timeout=30_000)
