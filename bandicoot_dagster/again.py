@@ -28,10 +28,11 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True)
 class Try:
-    """One run of a job for a partition; `ended_at` (UTC) is None while it is under way."""
+    """One run of a job for a partition, in UTC; a moment is None as long as it has not come."""
 
     run_id: str
     outcome: Outcome
+    began_at: datetime | None = None
     ended_at: datetime | None = None
 
 
@@ -70,7 +71,7 @@ def judge_nights(nights: Mapping[date, Sequence[Try]], now: datetime) -> dict[da
     """The same for nights that build on each other, by day.
 
     A day's states need every earlier day, so a night waits for an earlier one that may still mend itself, and is due at
-    once when an earlier one has succeeded since it failed.
+    once when an earlier one has succeeded since it began: that may be what it lacked.
     """
     verdicts: dict[date, Verdict] = {}
     mending: date | None = None
@@ -85,8 +86,8 @@ def judge_nights(nights: Mapping[date, Sequence[Try]], now: datetime) -> dict[da
         if last is not None and not is_closed and not is_under_way and _may_mend(last):
             if mending is not None:
                 verdict = Verdict(False, f"the night of {mending} comes first")
-            elif last.ended_at is not None and last_success_at is not None and last_success_at > last.ended_at:
-                verdict = Verdict(True, f"an earlier night has succeeded since run {last.run_id} failed", last)
+            elif last.began_at is not None and last_success_at is not None and last_success_at > last.began_at:
+                verdict = Verdict(True, f"an earlier night has succeeded since run {last.run_id} began", last)
         verdicts[day] = verdict
         if not is_closed and (is_under_way or (last is not None and last.outcome is Outcome.TRANSIENT)):
             mending = mending or day

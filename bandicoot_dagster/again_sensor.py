@@ -84,10 +84,15 @@ def _tries(instance: dg.DagsterInstance, records: Sequence[dg.RunRecord]) -> lis
         Try(
             run_id=record.dagster_run.run_id,
             outcome=_outcome(instance, record.dagster_run),
-            ended_at=datetime.fromtimestamp(record.end_time, UTC) if record.end_time is not None else None,
+            began_at=_moment(record.start_time),
+            ended_at=_moment(record.end_time),
         )
         for record in closing or records
     ]
+
+
+def _moment(timestamp: float | None) -> datetime | None:
+    return datetime.fromtimestamp(timestamp, UTC) if timestamp is not None else None
 
 
 def _outcome(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Outcome:

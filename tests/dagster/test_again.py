@@ -36,7 +36,7 @@ def after(minutes: float) -> datetime:
 def tries(*outcomes: tuple[Outcome, float]) -> list[Try]:
     """Tries with the minutes after ONE at which each ended."""
     return [
-        Try(str(number), outcome, None if outcome is Outcome.UNDER_WAY else after(minutes))
+        Try(str(number), outcome, after(minutes), None if outcome is Outcome.UNDER_WAY else after(minutes))
         for number, (outcome, minutes) in enumerate(outcomes)
     ]
 
@@ -127,7 +127,7 @@ def test_whatever_the_outage_each_night_is_closed_once_soon_after_it_and_never_t
             outcome = GAP
         else:
             outcome = GOOD
-        made[day].append((moment, Try(f"{day} {len(made[day])}", outcome, ended)))
+        made[day].append((moment, Try(f"{day} {len(made[day])}", outcome, moment, ended)))
 
     def seen(moment: datetime) -> dict[date, list[Try]]:
         return {
