@@ -20,12 +20,18 @@ from bandicoot_dagster.assets import (
     source,
 )
 
+_MAX_RUNTIME = "dagster/max_runtime"
+"""After so many seconds Dagster's run monitoring fails a run: it hangs, and its pools would stay taken. A run
+that is cut off leaves whole partitions, and can be started again. Jobs without it have the two hours of dagster.yaml."""
+
 nightly = dg.define_asset_job(
     "nightly",
     selection=dg.AssetSelection.assets(
         source.caregivers, source.sms_events, source.vaccinations, source.calls, engagement.caregiver_states
     ),
     description="Closes a day: its registry snapshot, message events, doses and calls, and every caregiver's state.",
+    # An hour: by then the list is late (02:00), and the next try must be able to start.
+    tags={_MAX_RUNTIME: "3600"},
     executor_def=dg.in_process_executor,
 )
 
@@ -33,6 +39,8 @@ daily_list = dg.define_asset_job(
     "daily_list",
     selection=dg.AssetSelection.assets(call_list.call_list, call_list.published_call_list, call_list.index_cache),
     description="Makes, checks and publishes the call list of a day from the states of the day before, then caches.",
+    # Half an hour: it ranks and publishes in minutes, and readers are waiting for it.
+    tags={_MAX_RUNTIME: "1800"},
     executor_def=dg.in_process_executor,
 )
 
@@ -49,6 +57,8 @@ weekly_training = dg.define_asset_job(
         model.model_version,
     ),
     description="Trains the model of a week over its training window and promotes it when its checks pass.",
+    # Two hours: 02:00 to 04:00 leaves two more until the model is due at 06:00.
+    tags={_MAX_RUNTIME: "7200"},
     executor_def=dg.in_process_executor,
 )
 
@@ -65,6 +75,8 @@ evaluation = dg.define_asset_job(
         "Judges a week: how well its models predict and its chances are estimated, whether behaviour has changed, what "
         "policies would reach, what the experiment shows, and whom the calls reached."
     ),
+    # Two hours: nobody waits for it, and housekeeping at 05:00 should not find it still running.
+    tags={_MAX_RUNTIME: "7200"},
     executor_def=dg.in_process_executor,
 )
 

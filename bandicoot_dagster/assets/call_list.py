@@ -16,6 +16,7 @@ from bandicoot_dagster.assets.model import model_version
 from bandicoot_dagster.checks import check_specs
 from bandicoot_dagster.config import CallListConfig
 from bandicoot_dagster.describe import described
+from bandicoot_dagster.freshness import LIST_BY_TWO
 from bandicoot_dagster.metadata import check_results, column_lineage, partition_metadata, picture, preview
 from bandicoot_dagster.partitions import day_before, list_days
 from bandicoot_dagster.runtime import Clock, day_of_run
@@ -51,6 +52,7 @@ _PREVIEW = [
         dg.AssetDep(model_version, partition_mapping=dg.LastPartitionMapping()),
     ],
     check_specs=check_specs("call_list", LIST_CHECKS, warning_only=WARNING_ONLY),
+    freshness_policy=LIST_BY_TWO,
     pool=pools.CALL_LIST,
 )
 @written_alone(is_retried=True)
@@ -90,6 +92,7 @@ def call_list(
     ),
     partitions_def=list_days,
     deps=[call_list],
+    freshness_policy=LIST_BY_TWO,
     pool=pools.CALL_LIST,
 )
 @written_alone(is_retried=True)

@@ -24,6 +24,7 @@ from bandicoot_dagster.assets.source import caregivers
 from bandicoot_dagster.checks import check_specs
 from bandicoot_dagster.config import Training
 from bandicoot_dagster.describe import described
+from bandicoot_dagster.freshness import MODEL_BY_SUNDAY_AT_SIX
 from bandicoot_dagster.metadata import check_results, partition_metadata, picture, preview
 from bandicoot_dagster.partitions import training_window, weekly
 from bandicoot_dagster.runtime import Clock, day_of_run
@@ -178,6 +179,7 @@ def whittle_indices(
     partitions_def=weekly,
     deps=[clusters, cluster_assignments, transition_models, whittle_indices, features_only_mapper],
     check_specs=check_specs("model_version", PROMOTION_CHECKS),
+    freshness_policy=MODEL_BY_SUNDAY_AT_SIX,
     pool=pools.TRAINING,
 )
 @written_alone()

@@ -1,6 +1,6 @@
 """What the definitions promise: every asset described, the clock in India, one list a day."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -203,3 +203,21 @@ def test_every_asset_is_in_a_pool_that_lets_one_run_through_at_a_time() -> None:
     assert instance["concurrency"]["pools"] == {"default_limit": 1, "granularity": "run"}
     without = [asset.key for asset in ALL_ASSETS if isinstance(asset, dg.AssetsDefinition) and asset.op.pool is None]
     assert not without
+
+
+def test_the_list_is_due_at_two_and_the_model_on_sunday_at_six_in_india(graph: AssetGraph) -> None:
+    policies = {key.to_user_string(): graph.get(key).freshness_policy for key in graph.materializable_asset_keys}
+    assert {name: policy for name, policy in policies.items() if policy is not None} == {
+        name: dg.FreshnessPolicy.cron(cron, timedelta(hours=hours), timezone="Asia/Kolkata")
+        for name, cron, hours in (
+            ("call_list", "0 2 * * *", 2),
+            ("published_call_list", "0 2 * * *", 2),
+            ("model_version", "0 6 * * 0", 6),
+        )
+    }
+
+
+def test_a_run_that_hangs_is_ended_after_the_time_its_job_may_take() -> None:
+    jobs = ("nightly", "daily_list", "weekly_training", "evaluation")
+    limits = [definitions().resolve_job_def(job).run_tags["dagster/max_runtime"] for job in jobs]
+    assert limits == ["3600", "1800", "7200", "7200"]
