@@ -1,5 +1,5 @@
 """Sensors: the list of a day follows the night that closed the day before, evaluation follows weekly training, and
-runs that were killed are ended."""
+runs that were killed are ended. The sensor of alarms has a file of its own (alarm_sensor)."""
 
 from datetime import timedelta
 
@@ -7,6 +7,7 @@ import dagster as dg
 
 from bandicoot_core.calendar import day_of, parse_day
 from bandicoot_dagster.abandoned_runs import end_abandoned_runs
+from bandicoot_dagster.alarm_sensor import alarms
 from bandicoot_dagster.jobs import daily_list, evaluation, nightly, weekly_training
 from bandicoot_dagster.runtime import Clock
 
@@ -90,4 +91,4 @@ def abandoned_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     return dg.SkipReason(f"ended {', '.join(ended)}" if ended else "every run has its process")
 
 
-all_sensors = [list_after_nightly, evaluation_after_training, evaluation_after_refusal, abandoned_runs]
+all_sensors = [list_after_nightly, evaluation_after_training, evaluation_after_refusal, abandoned_runs, alarms]

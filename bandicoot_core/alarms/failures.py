@@ -14,6 +14,9 @@ _SUPERSEDED = frozenset({"daily_list"})
 REFUSED_BY_CHECK = "DagsterAssetCheckFailedError"
 """Class of the error of a run whose blocking check refused what was made."""
 
+_MOST_CHARACTERS = 2000
+"""A longer cause is cut: the whole of it stands in the run."""
+
 _NEXT_STEPS = {
     "TooManyInvalidRowsError": "mend the rows in the source, or raise BANDICOOT_MAX_INVALID_SHARE",
     "UnreachableError": "see that the server named answers",
@@ -71,7 +74,7 @@ def _problem(end: RunEnd) -> Problem:
         "too_many_set_aside" if end.error_class == "TooManyInvalidRowsError" else "run_failed",
         end.job,
         end.last_partition,
-        f"{end.cause or 'no reason was recorded'} (run {end.run_id})",
+        f"{end.cause[:_MOST_CHARACTERS] or 'no reason was recorded'} (run {end.run_id})",
         f"{first}, then {again}",
         "error",
     )
