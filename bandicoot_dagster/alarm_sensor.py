@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 from dagster._core.storage.dagster_run import RunRecord
+from dagster_shared.error import SerializableErrorInfo
 
 from bandicoot_core import errors
 from bandicoot_core.alarms.failures import REFUSED_BY_CHECK, RunEnd
@@ -92,7 +93,8 @@ def _why_it_failed(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]
         if event is None:
             continue
         is_of_step = event.event_type == dg.DagsterEventType.STEP_FAILURE
-        link = event.step_failure_data.error if is_of_step else event.job_failure_data.error
+        # A run that was reported as failed from outside has a message alone.
+        link: SerializableErrorInfo | None = getattr(event.event_specific_data, "error", None)
         where = event.step_key or "the run"
         while link is not None:
             name = link.cls_name or "an error"
@@ -104,6 +106,6 @@ def _why_it_failed(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]
             last, link = name, link.cause
             if link is None and not unforeseen[0]:
                 unforeseen = (last, f"{where}: {last}, which nobody foresaw; see the run for its message")
-        if not is_of_step and event.job_failure_data.error is None and not unforeseen[1]:
+        if not is_of_step and not unforeseen[1]:
             unforeseen = ("", event.message or "")
     return unforeseen

@@ -5,7 +5,9 @@ from types import SimpleNamespace
 
 import psycopg
 
+from bandicoot_core.stores.postgres.connections import connect
 from bandicoot_core.stores.published.incidents import note_told, open_incidents, recent_incidents, record_changes
+from bandicoot_core.stores.published.migrations.upgrade import downgrade, upgrade
 
 NOW = datetime(2026, 11, 19, 6, 30, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
@@ -43,3 +45,16 @@ def test_what_a_channel_told_is_noted_for_the_beginning_and_the_end(published: p
     note_told(published, over, "email", told_at=LATER)
     [over] = recent_incidents(published, since=NOW)
     assert (over.recovery_told_channels, over.recovery_told_at) == (("email",), LATER)
+
+
+def test_incidents_outlive_an_older_release(embedded_url: str) -> None:
+    with connect(embedded_url) as connection:
+        record_changes(connection, to_open=[begun()], to_close=[], now=NOW)
+        before = open_incidents(connection)
+        downgrade(embedded_url, "0004")
+        upgrade(embedded_url)
+        assert open_incidents(connection) == before
+        assert record_changes(connection, to_open=[begun()], to_close=[], now=LATER) == (0, 0)
+        connection.execute("DELETE FROM bandicoot.incidents")
+        downgrade(embedded_url, "0004")
+        assert connection.execute("SELECT to_regclass('bandicoot.incidents')").fetchone() == (None,)

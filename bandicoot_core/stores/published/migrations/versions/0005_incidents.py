@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 _TABLE = """
-    CREATE TABLE bandicoot.incidents (
+    CREATE TABLE IF NOT EXISTS bandicoot.incidents (
         incident_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         kind text NOT NULL CHECK (kind <> ''),
         asset text NOT NULL CHECK (asset <> ''),
@@ -30,16 +30,25 @@ _TABLE = """
 """
 
 _ONE_OPEN = """
-    CREATE UNIQUE INDEX incidents_open ON bandicoot.incidents (kind, asset, partition) WHERE recovered_at IS NULL
+    CREATE UNIQUE INDEX IF NOT EXISTS incidents_open ON bandicoot.incidents (kind, asset, partition)
+    WHERE recovered_at IS NULL
+"""
+
+_DROP_EMPTY = """
+    DO $$ BEGIN
+        IF NOT EXISTS (SELECT FROM bandicoot.incidents) THEN
+            DROP TABLE bandicoot.incidents;
+        END IF;
+    END $$
 """
 
 
 def upgrade() -> None:
-    """Add the table, and the index that lets an incident be open once."""
+    """Add the table, unless a downgrade left it, and the index that lets an incident be open once."""
     op.execute(_TABLE)
     op.execute(_ONE_OPEN)
 
 
 def downgrade() -> None:
-    """Remove the table; incidents that still stand are opened, and told, anew after the next upgrade."""
-    op.execute("DROP TABLE bandicoot.incidents")
+    """Remove the table when it is empty; else it stays for the next upgrade, and an older release does not see it."""
+    op.execute(_DROP_EMPTY)
