@@ -87,3 +87,7 @@ class StorageFullError(BandicootError):
 
 class ConflictingWriteError(TransientError):
     """Another writer replaced the same thing meanwhile; what it wrote stands, and this run may be repeated."""
+
+
+class UntoldAlarmError(TransientError):
+    """Incidents are recorded, but not all could be looked for or told; the next look tries again."""

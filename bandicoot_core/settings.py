@@ -127,6 +127,23 @@ class Settings(BaseSettings):
     redis_recommendation_hours: float = Field(
         1, ge=0.01, le=24, description="Hours for which Redis keeps recommendations"
     )
+    alarm_webhook_url: SecretStr | None = Field(
+        None, description="Slack-compatible webhook that alarms are posted to (https://...); empty means none"
+    )
+    alarm_smtp_url: SecretStr | None = Field(
+        None,
+        description=(
+            "Mail server that alarms are sent through, as `smtp://user:password@host:port` (STARTTLS where it is "
+            "offered) or `smtps://...`; empty means none"
+        ),
+    )
+    alarm_email_from: str | None = Field(None, description="Sender of the alarms' mails; needed with the mail server")
+    alarm_email_to: tuple[str, ...] = Field(
+        (), description="Receivers of the alarms' mails (a JSON list); needed with the mail server"
+    )
+    alarm_timeout_seconds: float = Field(
+        10, gt=0, le=300, description="Seconds that the webhook or the mail server may take for an answer"
+    )
     districts: tuple[str, ...] = Field(
         (), description="Districts of the programme (a JSON list); empty means any named district is taken"
     )
@@ -167,6 +184,15 @@ class Settings(BaseSettings):
         if value is not None and not value.get_secret_value().startswith("postgresql+psycopg2://"):
             raise ValueError("Dagster's storage speaks psycopg2; write the URL as postgresql+psycopg2://...")
         return value
+
+    @model_validator(mode="after")
+    def _mails_have_sender_and_receiver(self) -> "Settings":
+        if self.alarm_smtp_url is not None and not (self.alarm_email_from and self.alarm_email_to):
+            raise ValueError(
+                "BANDICOOT_ALARM_SMTP_URL is set without a sender and receivers; set BANDICOOT_ALARM_EMAIL_FROM and "
+                "BANDICOOT_ALARM_EMAIL_TO too"
+            )
+        return self
 
     @property
     def lake_path(self) -> str:

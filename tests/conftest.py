@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from aiosmtpd.controller import Controller
 from ibis.backends.duckdb import Backend
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
@@ -16,6 +17,7 @@ from bandicoot_core.stores.embedded import server as embedded
 from bandicoot_core.stores.engine import open_engine
 from bandicoot_core.stores.lake.lake import Lake
 from bandicoot_core.stores.published.call_lists import migrate
+from tests.servers.alarm_receivers import Hook, smtp_server, webhook_server
 from tests.servers.debian_postgres import DebianPostgres, debian_postgres
 from tests.servers.gcs import cloud_storage
 from tests.servers.pgbouncer import PgBouncer, pgbouncer
@@ -95,6 +97,20 @@ def redis_server(running_redis_server: RedisServer) -> RedisServer:
     """A real Redis that holds nothing; a test that breaks it mends it."""
     running_redis_server.flush()
     return running_redis_server
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    """A webhook that takes alarms."""
+    with webhook_server() as server:
+        yield server
+
+
+@pytest.fixture
+def mail_server() -> Iterator[Controller]:
+    """A mail server that takes alarms."""
+    with smtp_server() as server:
+        yield server
 
 
 @contextmanager

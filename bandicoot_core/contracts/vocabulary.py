@@ -27,3 +27,6 @@ ASSIGNMENT_METHODS = (BY_HISTORY, BY_FEATURES)
 PASSIVE_TUPLE = ("n_rr", "n_ru", "n_ur", "n_uu")
 ACTIVE_TUPLE = ("n_active_rr", "n_active_ru", "n_active_ur", "n_active_uu")
 """Transition counts by action, states from and to: what a caregiver's weeks are counted as."""
+
+SPENDING_LEVELS = (50, 80, 100)
+"""Percentages of the monthly limit at which somebody is told."""

@@ -5,7 +5,7 @@ from datetime import date
 
 from matplotlib.axes import Axes
 
-from bandicoot_core.costs.spending import SPENDING_LEVELS
+from bandicoot_core.contracts import SPENDING_LEVELS
 from bandicoot_core.evaluation.picture import NEUTRAL_COLOUR, SERIES_COLOURS, draw_picture
 
 
@@ -26,8 +26,8 @@ def spending_against_limit(
                 label=f"projected: {projected_usd:,.0f} US dollars",
             )
         for level in SPENDING_LEVELS:
-            axes.axhline(level * limit_usd, color=NEUTRAL_COLOUR, linestyle=":", linewidth=1)
-            axes.annotate(f"{level:.0%} of the limit", (1, level * limit_usd), fontsize=7, va="bottom")
+            axes.axhline(level / 100 * limit_usd, color=NEUTRAL_COLOUR, linestyle=":", linewidth=1)
+            axes.annotate(f"{level} % of the limit", (1, level / 100 * limit_usd), fontsize=7, va="bottom")
         axes.set_xlim(1, n_days_of_month)
         axes.set_ylim(0, 1.1 * max(limit_usd, projected_usd, *spent_usd))
         axes.set_xlabel(f"Day of {days[-1]:%B %Y}")

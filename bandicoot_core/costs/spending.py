@@ -15,9 +15,6 @@ from bandicoot_core.calendar import day_of, end_of_day, start_of_day
 from bandicoot_core.contracts import SPENDING, conform
 from bandicoot_core.costs.prices import Prices
 
-SPENDING_LEVELS = (0.5, 0.8, 1.0)
-"""Shares of the monthly limit at which somebody is told."""
-
 _GIB = 2**30
 
 
@@ -86,12 +83,6 @@ def spending_of_month(run_times: Sequence[RunTime], lake_bytes: int, prices: Pri
 def total(spending: pa.Table, column: str) -> float:
     """The sum of spent_usd or projected_usd over all components [US dollars]."""
     return float(pc.sum(spending[column]).as_py() or 0.0)
-
-
-def level_reached(spent_usd: float, monthly_limit: float) -> float | None:
-    """The highest of SPENDING_LEVELS that was spent of the limit, None below the first."""
-    reached = [level for level in SPENDING_LEVELS if spent_usd >= level * monthly_limit]
-    return reached[-1] if reached else None
 
 
 def days_of_month_so_far(day: date) -> list[date]:

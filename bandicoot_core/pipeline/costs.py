@@ -7,7 +7,7 @@ from datetime import date
 from bandicoot_core.contracts import SPENDING
 from bandicoot_core.costs.charts import spending_against_limit
 from bandicoot_core.costs.prices import load_prices
-from bandicoot_core.costs.spending import RunTime, days_of_month_so_far, level_reached, spending_of_month, total
+from bandicoot_core.costs.spending import RunTime, days_of_month_so_far, spending_of_month, total
 from bandicoot_core.evaluation.report import Report
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.lake.lake import Lake
@@ -34,7 +34,6 @@ def materialize_cost_report(stores: Installation, day: date, run_times: Sequence
             "projected_usd": total(spending, "projected_usd"),
             "monthly_limit_usd": limit,
             "share_of_limit": spent / limit,
-            "level_reached": level_reached(spent, limit) or 0.0,
         },
     )
 

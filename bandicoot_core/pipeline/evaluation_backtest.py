@@ -68,6 +68,7 @@ def materialize_model_backtest(stores: Installation, week: date, options: ModelO
             "lag_test": lag.verdict,
             "one_week_visits": [asdict(visit) for visit in lag.visits],
             "drift": drift.description,
+            "has_drifted": not drift.is_passed,
         },
     )
     return Evaluated(manifest, drift)

@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores.cache.cache import Cache, open_cache
 from bandicoot_core.stores.cache.current_reader import CurrentReader
+from bandicoot_core.stores.channels import Channel, open_channels
 from bandicoot_core.stores.embedded import server as embedded
 from bandicoot_core.stores.engine import open_engine
 from bandicoot_core.stores.lake.lake import Lake
@@ -95,6 +96,10 @@ class Installation:
     def current(self) -> CurrentReader:
         """What consumers read about the present: from the cache where it is right, else from the published schema."""
         return CurrentReader(self.cache, self.published)
+
+    def channels(self) -> list[Channel]:
+        """The channels on which alarms are told; none when none is configured."""
+        return open_channels(self.settings)
 
     def prepare(self) -> None:
         """Bring the published schema to its newest version and make room for Dagster's storage; cheap when done.

@@ -40,6 +40,7 @@ RIGHTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "suppression_secret": ("SELECT",),
         "forgettings": ("SELECT", "INSERT", "UPDATE"),
         "forgotten_draws": ("SELECT", "INSERT", "UPDATE"),
+        "incidents": ("SELECT", "INSERT", "UPDATE"),
     },
 }
 """Role -> table or view of the schema -> what it may do with it."""

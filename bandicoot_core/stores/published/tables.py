@@ -126,6 +126,29 @@ FORGOTTEN_DRAWS = TableContract(
     key=("experiment", "stratum"),
 )
 
+SEVERITIES = ("error", "warning")
+
+INCIDENTS = TableContract(
+    "incidents",
+    "What went wrong or was late, from when to when, and on which channels a person was told",
+    (
+        Column("incident_id", "int64", "Number of the incident"),
+        Column("kind", "string", "Kind of problem; docs/operations.md says what each means"),
+        Column("asset", "string", "Asset or job it is about"),
+        Column("partition", "string", "Day or week it began with; empty where there is none"),
+        Column("cause", "string", "What was found and expected when it began"),
+        Column("next_step", "string", "What to do"),
+        Column("severity", "string", "Whether something is wrong or may become so", allowed=SEVERITIES),
+        Column("opened_at", "timestamp", "When it was first seen", unit="UTC"),
+        Column("told_at", "timestamp", "When a channel last told of it", unit="UTC", is_nullable=True),
+        Column("told_channels", "string", "Channels that told of it, by name, separated by a space"),
+        Column("recovered_at", "timestamp", "When it was first seen to be over", unit="UTC", is_nullable=True),
+        Column("recovery_told_at", "timestamp", "When a channel last told so", unit="UTC", is_nullable=True),
+        Column("recovery_told_channels", "string", "Channels that told so"),
+    ),
+    key=("incident_id",),
+)
+
 INCOMING_STATES = TableContract(
     "caregiver_states",
     "What the pipeline brings to bandicoot.caregiver_states: one row per caregiver, by key",
@@ -212,6 +235,7 @@ PUBLISHED_TABLES: dict[str, TableContract] = {
     "suppression_secret": SUPPRESSION_SECRET,
     "forgettings": FORGETTINGS,
     "forgotten_draws": FORGOTTEN_DRAWS,
+    "incidents": INCIDENTS,
 }
 """Table of the schema -> its contract."""
 

@@ -11,7 +11,6 @@ from bandicoot_core.costs.prices import JobSize, Prices, RunPrices, StoragePrice
 from bandicoot_core.costs.spending import (
     RunTime,
     days_of_month_so_far,
-    level_reached,
     share_of_month,
     spending_of_month,
     total,
@@ -82,13 +81,6 @@ def test_what_is_spent_never_exceeds_the_projection_and_meets_it_at_the_end(day:
     assert spent <= projected * (1 + 1e-12)
     if share_of_month(day) == 1:
         assert spent == pytest.approx(projected)
-
-
-@pytest.mark.parametrize(
-    ("spent", "level"), [(0, None), (49.99, None), (50, 0.5), (79.99, 0.5), (80, 0.8), (100, 1.0), (250, 1.0)]
-)
-def test_the_highest_level_that_was_reached_counts(spent: float, level: float | None) -> None:
-    assert level_reached(spent, 100) == level
 
 
 def test_the_days_of_a_month_begin_with_its_first() -> None:

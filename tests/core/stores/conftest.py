@@ -25,6 +25,7 @@ TESTED_TWICE = {
     "test_call_outcomes",
     "test_current_states",
     "test_experiments",
+    "test_incidents",
     "test_keys",
     "test_models",
     "test_published",

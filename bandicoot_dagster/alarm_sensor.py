@@ -1,0 +1,111 @@
+"""The sensor of alarms: hands the runs that have ended to the core, which looks at everything else and tells people.
+
+Here is only how Dagster says that a run has ended, and why it failed. What is a problem belongs to
+bandicoot_core.alarms; what is gathered and told, to pipeline.alarms.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import dagster as dg
+from dagster._core.storage.dagster_run import RunRecord
+from dagster_shared.error import SerializableErrorInfo
+
+from bandicoot_core import errors
+from bandicoot_core.alarms.failures import REFUSED_BY_CHECK, RunEnd
+from bandicoot_core.errors import BandicootError
+from bandicoot_core.pipeline.alarms import look_for_alarms
+from bandicoot_core.stores.installation import Installation
+from bandicoot_dagster.housekeeping import housekeeping
+from bandicoot_dagster.jobs import all_jobs
+from bandicoot_dagster.runtime import Clock
+
+_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
+_JOBS = frozenset([*(job.name for job in all_jobs), housekeeping.name])
+_OVERLAP_SECONDS = 60.0
+"""Runs that ended this long before the last one seen are told of again: an end may be stored a little late."""
+_FIRST_LOOK_SECONDS = 86_400.0
+"""How far the first look goes back from the newest end."""
+
+
+@dg.sensor(
+    name="alarms",
+    description="Tells people once of each incident, and when it is over: failed runs, late lists and models, a "
+    "rejected model, drift, rows set aside, an unused budget. `bandicoot status` shows what is open.",
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=60,
+)
+def alarms(
+    context: dg.SensorEvaluationContext, stores: dg.ResourceParam[Installation], clock: dg.ResourceParam[Clock]
+) -> dg.SkipReason:
+    """Look once; a channel that fails makes the tick fail, and the next tick looks at the same runs again."""
+    ends, cursor = ended_runs(context.instance, context.cursor)
+    look = look_for_alarms(stores, ends, now=clock())
+    if cursor is not None:
+        context.update_cursor(cursor)
+    return dg.SkipReason(f"{look.n_opened} incidents opened, {look.n_closed} closed, {look.n_told} messages sent")
+
+
+def ended_runs(instance: dg.DagsterInstance, cursor: str | None) -> tuple[list[RunEnd], str | None]:
+    """The runs of the project's jobs that ended since the cursor, in the order of their ends, and the next cursor.
+
+    A cursor is the newest end seen, in seconds of Unix time by the clock of Dagster's storage. A failure that Dagster
+    itself will try again is left out, and so is a run that a person stopped.
+    """
+    since = float(cursor) - _OVERLAP_SECONDS if cursor else _first_moment(instance)
+    if since is None:
+        return [], cursor
+    # A run is changed when it ends, or later: what ended since was changed since.
+    changed = dg.RunsFilter(statuses=_ENDED, updated_after=datetime.fromtimestamp(since, UTC))
+    records = [each for each in instance.get_run_records(changed) if each.end_time is not None]
+    ended = sorted((each.end_time or 0.0, each.storage_id, each) for each in records if (each.end_time or 0.0) > since)
+    ends = [end for _, _, record in ended for end in _as_ends(instance, record)]
+    newest = max([float(cursor or since), *(moment for moment, _, _ in ended)])
+    return ends, repr(newest)
+
+
+def _first_moment(instance: dg.DagsterInstance) -> float | None:
+    newest = instance.get_run_records(dg.RunsFilter(statuses=_ENDED), limit=1, order_by="update_timestamp")
+    return newest[0].update_timestamp.timestamp() - _FIRST_LOOK_SECONDS if newest else None
+
+
+def _as_ends(instance: dg.DagsterInstance, record: RunRecord) -> Iterator[RunEnd]:
+    run = record.dagster_run
+    is_success = run.status == dg.DagsterRunStatus.SUCCESS
+    if run.job_name not in _JOBS or (not is_success and run.tags.get("dagster/will_retry") == "true"):
+        return
+    only = run.tags.get("dagster/partition", "")
+    first = run.tags.get("dagster/asset_partition_range_start", only)
+    last = run.tags.get("dagster/asset_partition_range_end", only)
+    error_class, cause = ("", "") if is_success else _why_it_failed(instance, run.run_id)
+    yield RunEnd(run.job_name, first, last, run.run_id, is_success, error_class, cause)
+
+
+def _why_it_failed(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
+    """Class and message of the error that stopped a run: its first foreseen one, else the first of all.
+
+    Of an error that nobody foresaw only the class is told, since its message may quote anything.
+    """
+    kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+    unforeseen = ("", "")
+    for entry in instance.all_logs(run_id, of_type=kinds):
+        event = entry.dagster_event
+        if event is None:
+            continue
+        is_of_step = event.event_type == dg.DagsterEventType.STEP_FAILURE
+        # A run that was reported as failed from outside has a message alone.
+        link: SerializableErrorInfo | None = getattr(event.event_specific_data, "error", None)
+        where = event.step_key or "the run"
+        while link is not None:
+            name = link.cls_name or "an error"
+            kind = getattr(errors, name, None)
+            if isinstance(kind, type) and issubclass(kind, BandicootError):
+                return name, f"{where}: {link.message.partition(': ')[2].strip()}"
+            if name == REFUSED_BY_CHECK:
+                return name, f"{where}: {link.message.strip()}"
+            last, link = name, link.cause
+            if link is None and not unforeseen[0]:
+                unforeseen = (last, f"{where}: {last}, which nobody foresaw; see the run for its message")
+        if not is_of_step and not unforeseen[1]:
+            unforeseen = ("", event.message or "")
+    return unforeseen
