@@ -122,8 +122,8 @@ def spending_above(day: date, share_of_limit: float, projected_usd: float, limit
             f"spending_{level}",
             "cost_report",
             day.isoformat(),
-            f"{share_of_limit:.0%} of the month's limit of {limit_usd:,.0f} US dollars was spent by {day}; at this pace "
-            f"the month comes to {projected_usd:,.0f}",
+            f"{share_of_limit:.0%} of the month's limit of {limit_usd:,.0f} US dollars was spent by {day}; "
+            f"at this pace the month comes to {projected_usd:,.0f}",
             "see in cost_report which component it is; make it smaller, or raise monthly_limit in the file of prices",
             "error" if level == _WHOLE_LIMIT else "warning",
         )
