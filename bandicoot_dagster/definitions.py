@@ -12,6 +12,7 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 from bandicoot_core.settings import Settings, load_settings  # noqa: E402
 from bandicoot_dagster.assets import (  # noqa: E402
+    analysis,
     backtest,
     call_list,
     coverage,
@@ -54,6 +55,8 @@ ALL_ASSETS = [
     simulation.policy_simulation,
     backtest.model_backtest,
     experiment.experiment_report,
+    analysis.why_listed,
+    analysis.what_if_call_list,
 ]
 
 
