@@ -61,6 +61,18 @@ class CallListConfig(_ListFields):
         return load_list_options(**self.model_dump(exclude={"as_of_date"}))
 
 
+class WhyListedConfig(dg.Config):
+    """Whom the question is about."""
+
+    caregiver_id: str = Field(
+        min_length=1,
+        description=(
+            "Her id as the source spells it, for example CG-000123 (at least 1 character). It stays in the run's "
+            "configuration until the run is deleted"
+        ),
+    )
+
+
 class Training(_TrainingFields):
     """Choices for one training run, shared by every model asset."""
 

@@ -12,6 +12,7 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 from bandicoot_core.settings import Settings, load_settings  # noqa: E402
 from bandicoot_dagster.assets import (  # noqa: E402
+    analysis,
     backtest,
     call_list,
     costs,
@@ -57,6 +58,8 @@ ALL_ASSETS = [
     backtest.model_backtest,
     experiment.experiment_report,
     costs.cost_report,
+    analysis.why_listed,
+    analysis.what_if_call_list,
 ]
 
 

@@ -8,6 +8,7 @@ Evaluation follows weekly training in a run of its own, so that it can neither h
 import dagster as dg
 
 from bandicoot_dagster.assets import (
+    analysis,
     backtest,
     call_list,
     costs,
@@ -101,4 +102,28 @@ cost_of_month = dg.define_asset_job(
     executor_def=dg.in_process_executor,
 )
 
-all_jobs = [nightly, daily_list, weekly_training, evaluation, registry, source_history, cost_of_month]
+why_listed = dg.define_asset_job(
+    "why_listed",
+    selection=dg.AssetSelection.assets(analysis.why_listed),
+    description="Says why a caregiver is or is not on the list of a day; asks for her id.",
+    executor_def=dg.in_process_executor,
+)
+
+what_if = dg.define_asset_job(
+    "what_if",
+    selection=dg.AssetSelection.assets(analysis.what_if_call_list),
+    description="Tries the list of a day with other options, beside the one that stands; publishes nothing.",
+    executor_def=dg.in_process_executor,
+)
+
+all_jobs = [
+    nightly,
+    daily_list,
+    weekly_training,
+    evaluation,
+    registry,
+    source_history,
+    cost_of_month,
+    why_listed,
+    what_if,
+]

@@ -108,6 +108,20 @@ def check_results(outcomes: Sequence[CheckOutcome], asset: str) -> list[dg.Asset
     ]
 
 
+def outcomes_table(outcomes: Sequence[CheckOutcome]) -> Any:
+    """Check outcomes as a Markdown table, where they are information and stop nothing."""
+    verdict = {True: "passed", False: "would warn"}
+    rows = [
+        {
+            "check": outcome.name,
+            "result": "would refuse" if outcome.is_blocking and not outcome.is_passed else verdict[outcome.is_passed],
+            "found": outcome.description,
+        }
+        for outcome in outcomes
+    ]
+    return preview(pa.Table.from_pylist(rows), n_rows=len(rows))
+
+
 def _plain(facts: Mapping[str, int | float | str]) -> dict[str, Any]:
     return dict(facts)
 

@@ -20,6 +20,19 @@ N_RETRIES = 2
 SECONDS_BETWEEN = 2
 
 
+def retried(compute: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates the function of an asset that writes nothing: tried N_RETRIES times more after a TransientError."""
+
+    @functools.wraps(compute)
+    def step(context: dg.AssetExecutionContext, **resources: Any) -> Any:
+        try:
+            return compute(context, **resources)
+        except TransientError as error:
+            raise dg.RetryRequested(max_retries=N_RETRIES, seconds_to_wait=SECONDS_BETWEEN) from error
+
+    return step
+
+
 def written_alone(
     *, is_retried: bool = False, writes_earlier: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -10,36 +10,35 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
 
-import ibis
 import pyarrow as pa
 
 from bandicoot_core.checks import CheckOutcome, blocking_failures
 from bandicoot_core.contracts import (
     CALL_LIST,
     CAREGIVER_STATES,
-    CAREGIVERS,
     CLUSTER_ASSIGNMENTS,
-    CONTROL_ARM,
     PENDING_CAREGIVERS,
-    TUPLE_INDICES,
-    WHITTLE_INDICES,
 )
-from bandicoot_core.errors import CheckFailedError, InvalidInputError, InvalidSettingError, NoChampionError
-from bandicoot_core.pipeline.bundles import BUNDLES, index_posterior
-from bandicoot_core.policy.budgets import check_districts
-from bandicoot_core.policy.call_list import DrawnList, ListInputs, draw_call_list
+from bandicoot_core.errors import CheckFailedError, InvalidInputError
+from bandicoot_core.pipeline.bundles import BUNDLES
+from bandicoot_core.pipeline.list_basis import (
+    PENDING,
+    control_keys_of,
+    list_inputs,
+    recorded_options,
+    refuse_later_day,
+    require_champion,
+)
+from bandicoot_core.policy.call_list import DrawnList, draw_call_list
 from bandicoot_core.policy.checks import list_checks
-from bandicoot_core.settings import ListOptions, load_list_options
+from bandicoot_core.settings import ListOptions
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.lake.manifest import Manifest
 from bandicoot_core.stores.lake.reader import LakeReader
 from bandicoot_core.stores.published.call_lists import pending_keys, publish_call_list
 from bandicoot_core.stores.published.keys import caregiver_ids_for
-from bandicoot_core.stores.published.models import ModelRecord, champion
+from bandicoot_core.stores.published.models import ModelRecord
 from bandicoot_core.stores.published.suppression import forgotten_keys, without_keys
-
-_PENDING = "pending"
-"""Table of a list partition: who waited for a call when the list was made."""
 
 
 @dataclass(frozen=True)
@@ -74,21 +73,13 @@ def materialize_call_list(
     NoChampionError before the first promotion; MissingPartitionError when the states are absent; InvalidSettingError
     for an as-of day on or after the list's day, or an unknown district.
     """
-    as_of_day = as_of_day or call_date - timedelta(days=1)
-    if as_of_day >= call_date:
-        raise InvalidSettingError(
-            f"as_of_date: {as_of_day} is not before the list's day {call_date}; only the past is known"
-        )
+    as_of_day = refuse_later_day(as_of_day or call_date - timedelta(days=1), call_date)
     with stores.published() as connection, stores.engine() as engine, stores.lake.reader(engine) as reader:
-        model = champion(connection)
-        if model is None:
-            raise NoChampionError(
-                "no model has been promoted yet; run the job weekly_training for the last closed week first"
-            )
+        model = require_champion(connection)
         pending = pending_keys(connection, call_date=call_date, pending_days=options.pending_days)
         lookback_days = stores.settings.lookback_days
         drawn = draw_call_list(
-            _inputs(stores, reader, as_of_day, model.model_version, pending, options, forgotten_keys(connection)),
+            list_inputs(stores, reader, as_of_day, model.model_version, pending, options, forgotten_keys(connection)),
             lambda keys: caregiver_ids_for(connection, keys),
             call_date=call_date,
             options=options,
@@ -99,14 +90,14 @@ def materialize_call_list(
             drawn.call_list,
             state_counts=drawn.state_counts,
             n_eligible=drawn.n_eligible,
-            control_keys=_control_keys(reader, as_of_day, drawn.call_list),
+            control_keys=control_keys_of(reader, as_of_day, drawn.call_list),
             options=drawn.options,
             call_date=call_date,
         )
         manifest = stores.lake.write(
             "call_list",
             call_date.isoformat(),
-            {"data": (CALL_LIST, drawn.call_list), _PENDING: (PENDING_CAREGIVERS, pending)},
+            {"data": (CALL_LIST, drawn.call_list), PENDING: (PENDING_CAREGIVERS, pending)},
             inputs=reader.inputs,
             recipe={
                 **options.model_dump(mode="json"),
@@ -127,12 +118,12 @@ def make_call_list_again(stores: Installation, call_date: date, *, model_version
     """
     lake, key = stores.lake, call_date.isoformat()
     manifest = lake.require("call_list", key)
-    options, as_of_day, lookback_days = _recorded_options(manifest, stores)
+    options, as_of_day, lookback_days = recorded_options(manifest, stores)
     made_with = str(manifest.facts["model_version"])
     version = model_version or made_with
-    pending = lake.read(PENDING_CAREGIVERS, "call_list", key, _PENDING)
+    pending = lake.read(PENDING_CAREGIVERS, "call_list", key, PENDING)
     with stores.published() as connection, stores.engine() as engine, lake.reader(engine) as reader:
-        inputs = _inputs(stores, reader, as_of_day, version, pending, options, forgotten_keys(connection))
+        inputs = list_inputs(stores, reader, as_of_day, version, pending, options, forgotten_keys(connection))
         _require_unchanged(manifest, "caregiver_states", as_of_day.isoformat(), reader)
         if version == made_with:
             _require_unchanged(manifest, BUNDLES, version, reader)
@@ -185,40 +176,6 @@ def materialize_published_call_list(
         )
 
 
-def _inputs(
-    stores: Installation,
-    reader: LakeReader,
-    as_of_day: date,
-    version: str,
-    pending: pa.Table,
-    options: ListOptions,
-    forgotten: pa.Table,
-) -> ListInputs:
-    states = reader.scan(CAREGIVER_STATES, "caregiver_states", [as_of_day.isoformat()])
-    states = states.anti_join(ibis.memtable(forgotten), "caregiver_key")
-    if options.only_districts:
-        known = states.select("district").distinct().to_pyarrow()["district"].drop_null().to_pylist()
-        check_districts(dict.fromkeys(options.only_districts, 0), known)
-        states = states.filter(states.district.isin(options.only_districts))
-    return ListInputs(
-        states=states,
-        assignments=reader.scan(CLUSTER_ASSIGNMENTS, BUNDLES, [version], "assignments"),
-        pending=ibis.memtable(pending),
-        indices=reader.scan(WHITTLE_INDICES, BUNDLES, [version], "indices"),
-        tuple_indices=reader.scan(TUPLE_INDICES, BUNDLES, [version], "tuple_indices"),
-        index_posterior=index_posterior(stores, version),
-    )
-
-
-def _recorded_options(manifest: Manifest, stores: Installation) -> tuple[ListOptions, date, int]:
-    """Options, as-of day and lookback a list was made with; an option it did not know yet has its default."""
-    recipe = dict(manifest.recipe)
-    as_of_day = date.fromisoformat(recipe.pop("as_of_date"))
-    lookback_days = int(recipe.pop("lookback_days", stores.settings.lookback_days))
-    defaults = {name: field.get_default(call_default_factory=True) for name, field in ListOptions.model_fields.items()}
-    return load_list_options(**{**defaults, **recipe}), as_of_day, lookback_days
-
-
 def _require_unchanged(manifest: Manifest, asset: str, partition: str, reader: LakeReader) -> None:
     if manifest.inputs.get(asset) != reader.inputs[asset]:
         raise InvalidInputError(
@@ -226,13 +183,6 @@ def _require_unchanged(manifest: Manifest, asset: str, partition: str, reader: L
             "list stands, but it cannot be made again from what is there now: materialize call_list for "
             f"{manifest.partition} to make it from the new content"
         )
-
-
-def _control_keys(reader: LakeReader, as_of_day: date, call_list: pa.Table) -> pa.ChunkedArray:
-    """Those of the listed caregivers whom the registry's own snapshot has in the control arm."""
-    registry = reader.scan(CAREGIVERS, "caregivers", [as_of_day.isoformat()])
-    listed = registry.semi_join(ibis.memtable(call_list.select(["caregiver_key"])), "caregiver_key")
-    return listed.filter(listed.ab_arm == CONTROL_ARM).select("caregiver_key").to_pyarrow()["caregiver_key"]
 
 
 def _facts(

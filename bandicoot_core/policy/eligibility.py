@@ -4,11 +4,14 @@ Pure table expressions over states that are already known. How a state comes abo
 eligible gets a slot, to ranking.
 """
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 import ibis
+import pyarrow as pa
 
 from bandicoot_core.contracts import ACTIVE_STATUS, ACTIVE_TUPLE, CONTROL_ARM, PASSIVE_TUPLE
+from bandicoot_core.errors import InvalidInputError
 
 NOT_ACTIVE = "not active"
 IN_WARM_UP = "warm-up"
@@ -19,6 +22,9 @@ AWAITING_OUTCOME = "waiting for outcome"
 
 EXCLUSIONS = (NOT_ACTIVE, IN_WARM_UP, WITHOUT_CLUSTER, IN_CONTROL_ARM, IN_COOL_DOWN, AWAITING_OUTCOME)
 """The criteria in the order in which they are applied; `excluded_by` names the first that fails."""
+
+OUTSIDE_DISTRICTS = "outside the districts of the list"
+"""Why a caregiver is not considered at all when a list is limited to some districts."""
 
 FUNNEL_STEPS = (
     "all caregivers",
@@ -55,25 +61,63 @@ def with_eligibility(
 
     The cool-down can look no further back than `states` does: its lookback must be at least `cool_down_days`.
     """
-    clusters = assignments.select("caregiver_key", "cluster_id", "assigned_by", *PASSIVE_TUPLE, *ACTIVE_TUPLE)
-    waiting = pending.select("caregiver_key").distinct().mutate(is_waiting=ibis.literal(True))
-    joined = (
-        states.left_join(clusters, "caregiver_key")
-        .drop("caregiver_key_right")
-        .left_join(waiting, "caregiver_key")
-        .drop("caregiver_key_right")
-    )
-    first_free_call_date = call_date - timedelta(days=cool_down_days)
-    excluded_by = ibis.cases(
-        (joined.status != ACTIVE_STATUS, NOT_ACTIVE),
-        (joined.warm_up_end_date > ibis.literal(call_date), IN_WARM_UP),
-        (joined.cluster_id.isnull(), WITHOUT_CLUSTER),
-        (joined.ab_arm == CONTROL_ARM, IN_CONTROL_ARM),
-        (joined.last_call_date >= ibis.literal(first_free_call_date), IN_COOL_DOWN),
-        (joined.is_waiting.notnull(), AWAITING_OUTCOME),
-        else_=ibis.null(str),
-    )
+    joined = _with_facts(states, assignments, pending)
+    failures = _failures(joined, call_date, cool_down_days)
+    excluded_by = ibis.cases(*zip(failures, EXCLUSIONS, strict=True), else_=ibis.null(str))
     return joined.mutate(excluded_by=excluded_by).drop("is_waiting")
+
+
+def lives_in(states: ibis.Table, only_districts: Sequence[str]) -> ibis.Value:
+    """Whether each caregiver lives where a list is limited to; every caregiver does when no district is named."""
+    return states.district.isin(only_districts) if only_districts else ibis.literal(True)
+
+
+def explain_eligibility(
+    states: ibis.Table,
+    assignments: ibis.Table,
+    pending: ibis.Table,
+    *,
+    caregiver_key: int,
+    call_date: date,
+    cool_down_days: int,
+    only_districts: Sequence[str] = (),
+) -> pa.Table:
+    """What each criterion says of one caregiver; arguments as for with_eligibility, `states` of every district.
+
+    Columns: criterion (OUTSIDE_DISTRICTS, then EXCLUSIONS in their order), rule, value (hers), limit (what the rule
+    asks for), is_met. She may be called when all are met; the first that is not says why she may not.
+
+    InvalidInputError when `states` has no such caregiver.
+    """
+    joined = _with_facts(states, assignments, pending)
+    joined = joined.filter(joined.caregiver_key == caregiver_key)
+    failures = (~lives_in(joined, only_districts), *_failures(joined, call_date, cool_down_days))
+    names = [f"is_failed_{position}" for position in range(len(failures))]
+    found = joined.mutate(**dict(zip(names, failures, strict=True))).to_pyarrow().to_pylist()
+    if not found:
+        raise InvalidInputError(
+            f"caregiver_states: no caregiver has the key {caregiver_key}; check the key and the day"
+        )
+    hers = found[0]
+    by_rule = (
+        (hers["district"], " or ".join(only_districts) or "every district"),
+        (hers["status"], ACTIVE_STATUS),
+        (hers["warm_up_end_date"], f"{call_date} or before"),
+        (hers["cluster_id"], "any cluster"),
+        (hers["ab_arm"], f"not {CONTROL_ARM}"),
+        (hers["last_call_date"], f"before {_first_blocking_day(call_date, cool_down_days)}"),
+        ("waits" if hers["is_waiting"] else "does not wait", "does not wait"),
+    )
+    return pa.table(
+        {
+            "criterion": [OUTSIDE_DISTRICTS, *EXCLUSIONS],
+            "rule": ["lives in a district of the list", *(step.split(": ")[-1] for step in FUNNEL_STEPS[1:])],
+            "value": ["none" if value is None else str(value) for value, _ in by_rule],
+            "limit": [limit for _, limit in by_rule],
+            # A criterion whose fact is unknown does not exclude, as in with_eligibility.
+            "is_met": [hers[name] is not True for name in names],
+        }
+    )
 
 
 def eligible_only(table: ibis.Table) -> ibis.Table:
@@ -102,3 +146,32 @@ def eligibility_funnel(table: ibis.Table) -> ibis.Table:
         .agg(n_caregivers=ibis._.n.sum().fill_null(0).cast("int64"))
         .order_by("position")
     )
+
+
+def _with_facts(states: ibis.Table, assignments: ibis.Table, pending: ibis.Table) -> ibis.Table:
+    """The states with cluster, counts and is_waiting, null for who does not wait."""
+    clusters = assignments.select("caregiver_key", "cluster_id", "assigned_by", *PASSIVE_TUPLE, *ACTIVE_TUPLE)
+    waiting = pending.select("caregiver_key").distinct().mutate(is_waiting=ibis.literal(True))
+    return (
+        states.left_join(clusters, "caregiver_key")
+        .drop("caregiver_key_right")
+        .left_join(waiting, "caregiver_key")
+        .drop("caregiver_key_right")
+    )
+
+
+def _failures(joined: ibis.Table, call_date: date, cool_down_days: int) -> tuple[ibis.Value, ...]:
+    """Whether each of EXCLUSIONS holds, in their order, for rows of _with_facts."""
+    return (
+        joined.status != ACTIVE_STATUS,
+        joined.warm_up_end_date > ibis.literal(call_date),
+        joined.cluster_id.isnull(),
+        joined.ab_arm == CONTROL_ARM,
+        joined.last_call_date >= ibis.literal(_first_blocking_day(call_date, cool_down_days)),
+        joined.is_waiting.notnull(),
+    )
+
+
+def _first_blocking_day(call_date: date, cool_down_days: int) -> date:
+    """The earliest day of a call that still keeps her off the list."""
+    return call_date - timedelta(days=cool_down_days)

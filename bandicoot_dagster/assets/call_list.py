@@ -23,7 +23,7 @@ from bandicoot_dagster.runtime import Clock, day_of_run
 from bandicoot_dagster.steps import written_alone
 from bandicoot_dagster.versions import data_version
 
-_PREVIEW = [
+PREVIEW = [
     "rank",
     "caregiver_key",
     "district",
@@ -34,6 +34,7 @@ _PREVIEW = [
     "p_top_k",
     "reason",
 ]
+"""Columns of a list that are shown in the UI."""
 
 
 @dg.asset(
@@ -72,7 +73,7 @@ def call_list(
             **partition_metadata(made.manifest),
             "list_by_district": picture(list_by_district(made.drawn.call_list), "The list by district and state"),
             "eligibility": picture(eligibility_funnel(made.drawn.funnel), "From the registry to who may be called"),
-            "first_rows": preview(made.drawn.call_list, _PREVIEW),
+            "first_rows": preview(made.drawn.call_list, PREVIEW),
             "stale_earlier_lists": dg.MetadataValue.json({str(day): why for day, why in stale.items()}),
         },
         check_results=check_results(made.outcomes, "call_list"),

@@ -38,8 +38,10 @@ DESIGNED = {
     "model_backtest": "evaluation",
     "experiment_report": "evaluation",
     "cost_report": "operation",
+    "why_listed": "analysis",
+    "what_if_call_list": "analysis",
 }
-WITHOUT_TABLE = {"features_only_mapper", "model_version", "index_cache"}
+WITHOUT_TABLE = {"features_only_mapper", "model_version", "index_cache", "why_listed"}
 
 
 def definitions(now: datetime | None = None) -> dg.Definitions:
