@@ -38,7 +38,7 @@ class Try:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a partition is due again, and why; `after` is the failed try that it repeats."""
+    """Whether a partition is due again, and why; `after` is the failed try that it repeats, None for a first one."""
 
     is_due: bool
     why: str
@@ -71,7 +71,9 @@ def judge_nights(nights: Mapping[date, Sequence[Try]], now: datetime) -> dict[da
     """The same for nights that build on each other, by day.
 
     A day's states need every earlier day, so a night waits for an earlier one that may still mend itself, and is due at
-    once when an earlier one has succeeded since it began: that may be what it lacked.
+    once when an earlier one has succeeded since it began: that may be what it lacked. A night that was never tried
+    after one that was has been missed in an outage, and is due; only the newest is left to its schedule, which comes
+    back to it but to none before.
     """
     verdicts: dict[date, Verdict] = {}
     mending: date | None = None
@@ -88,6 +90,8 @@ def judge_nights(nights: Mapping[date, Sequence[Try]], now: datetime) -> dict[da
                 verdict = Verdict(False, f"the night of {mending} comes first")
             elif last.began_at is not None and last_success_at is not None and last_success_at > last.began_at:
                 verdict = Verdict(True, f"an earlier night has succeeded since run {last.run_id} began", last)
+        elif last is None and any(nights[other] for other in verdicts) and day != max(nights):
+            verdict = Verdict(True, "it was missed")
         verdicts[day] = verdict
         if not is_closed and (is_under_way or (last is not None and last.outcome is Outcome.TRANSIENT)):
             mending = mending or day

@@ -19,8 +19,8 @@ PARTITION = "dagster/partition"
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 
-N_NIGHTS = 14
-"""Nights looked back on: as many as the scheduler catches up after an outage (max_catchup_runs in dagster.yaml)."""
+N_NIGHTS = 15
+"""Nights looked back on: a fortnight that may have been missed, and the one before it."""
 
 
 @dg.sensor(
@@ -28,7 +28,7 @@ N_NIGHTS = 14
     name="nightly_again",
     description=(
         "Starts a night, the list of today or the training of the last week again when it failed because a server was "
-        "away, late or busy: after 5, 10, 20 and 40 minutes, then every hour."
+        "away, late or busy: after 5, 10, 20 and 40 minutes, then every hour. Starts nights that an outage has skipped."
     ),
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=60,
@@ -37,7 +37,7 @@ def nightly_again(context: dg.SensorEvaluationContext, clock: dg.ResourceParam[C
     """Request what is due; each failed run is followed by one try at most, since its id is the run key."""
     requests, reasons = [], []
     for job, partition, verdict, records in _judged(context.instance, clock()):
-        if verdict.is_due and verdict.after is not None:
+        if verdict.is_due:
             requests.append(_request(job, partition, verdict.after, records))
         elif records:
             reasons.append(f"{job} {partition}: {verdict.why}")
@@ -113,8 +113,10 @@ def _outcome(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Outcome:
     return Outcome.FINAL
 
 
-def _request(job: str, partition: date, failed: Try, records: Sequence[dg.RunRecord]) -> dg.RunRequest:
-    """The failed run once more, with the options it had."""
+def _request(job: str, partition: date, failed: Try | None, records: Sequence[dg.RunRecord]) -> dg.RunRequest:
+    """The failed run once more, with the options it had; or the first run of a night that was missed."""
+    if failed is None:
+        return dg.RunRequest(run_key=f"{job} {partition} missed", job_name=job, partition_key=partition.isoformat())
     [run] = [record.dagster_run for record in records if record.dagster_run.run_id == failed.run_id]
     options = {part: chosen for part, chosen in run.run_config.items() if part in ("ops", "resources")}
     return dg.RunRequest(

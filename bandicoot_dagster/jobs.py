@@ -22,8 +22,8 @@ from bandicoot_dagster.assets import (
 )
 
 _MAX_RUNTIME = "dagster/max_runtime"
-"""After so many seconds Dagster's run monitoring fails a run: it hangs, and its pools would stay taken. A run that is
-cut off leaves whole partitions, and can be started again. Jobs without it have the two hours of dagster.yaml."""
+"""After so many seconds Dagster's run monitoring fails a run: it hangs, and its pools would stay taken. A run
+that is cut off leaves whole partitions, and can be started again. Other jobs have the two hours of dagster.yaml."""
 
 nightly = dg.define_asset_job(
     "nightly",

@@ -95,6 +95,10 @@ def test_a_partition_is_due_again_after_its_pause(
         ([[(GOOD, 0)], [(BAD, -1)]], []),
         ([[(GOOD, 0)], [(GAP, -1), (BUSY, 0)]], []),
         ([[], [(AWAY, 0)]], [1]),
+        ([[], [], []], []),
+        ([[(GOOD, 0)], [], []], [1]),
+        ([[(GOOD, 0)], [], [], [(GAP, 1)]], [1, 2]),
+        ([[(GOOD, 0)], [(BUSY, 1)], [], [(GAP, 1)]], [2]),
     ],
 )
 def test_a_night_waits_for_earlier_ones_and_follows_them(

@@ -7,7 +7,6 @@ import dagster as dg
 import psycopg
 import pytest
 import yaml
-from dagster._core.scheduler import DagsterDaemonScheduler
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from google.cloud import storage
 from psycopg.conninfo import conninfo_to_dict
@@ -15,7 +14,6 @@ from psycopg.conninfo import conninfo_to_dict
 from bandicoot_core.errors import InvalidSettingError
 from bandicoot_core.settings import Settings, load_settings
 from bandicoot_core.stores.installation import Installation
-from bandicoot_dagster.again_sensor import N_NIGHTS
 from bandicoot_dagster.dagster_home import open_instance
 from tests.operations_guide import storage_blocks
 from tests.servers.debian_postgres import DebianPostgres
@@ -145,8 +143,6 @@ def _assert_configured(instance: dg.DagsterInstance) -> None:
     assert instance.run_retries_enabled
     assert instance.run_retries_max_retries == 2
     assert not instance.run_retries_retry_on_asset_or_op_failure
-    assert isinstance(instance.scheduler, DagsterDaemonScheduler)
-    assert instance.scheduler.max_catchup_runs == N_NIGHTS == 14
     assert instance.freshness_enabled
     assert "FRESHNESS_DAEMON" in instance.get_required_daemon_types()
     assert not instance.telemetry_enabled
