@@ -77,17 +77,17 @@ def _as_ends(instance: dg.DagsterInstance, record: RunRecord) -> Iterator[RunEnd
     only = run.tags.get("dagster/partition", "")
     first = run.tags.get("dagster/asset_partition_range_start", only)
     last = run.tags.get("dagster/asset_partition_range_end", only)
-    error_class, cause = ("", "") if is_success else _why_it_failed(instance, run.run_id)
-    yield RunEnd(run.job_name, first, last, run.run_id, is_success, error_class, cause)
+    error_class, cause, step = ("", "", "") if is_success else _why_it_failed(instance, run.run_id)
+    yield RunEnd(run.job_name, first, last, run.run_id, is_success, error_class, cause, step)
 
 
-def _why_it_failed(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
-    """Class and message of the error that stopped a run: its first foreseen one, else the first of all.
+def _why_it_failed(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str, str]:
+    """Class, message and step of the error that stopped a run: its first foreseen one, else the first of all.
 
     Of an error that nobody foresaw only the class is told, since its message may quote anything.
     """
     kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
-    unforeseen = ("", "")
+    unforeseen = ("", "", "")
     for entry in instance.all_logs(run_id, of_type=kinds):
         event = entry.dagster_event
         if event is None:
@@ -95,17 +95,17 @@ def _why_it_failed(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]
         is_of_step = event.event_type == dg.DagsterEventType.STEP_FAILURE
         # A run that was reported as failed from outside has a message alone.
         link: SerializableErrorInfo | None = getattr(event.event_specific_data, "error", None)
-        where = event.step_key or "the run"
+        step = event.step_key or ""
         while link is not None:
             name = link.cls_name or "an error"
             kind = getattr(errors, name, None)
             if isinstance(kind, type) and issubclass(kind, BandicootError):
-                return name, f"{where}: {link.message.partition(': ')[2].strip()}"
+                return name, link.message.partition(": ")[2].strip(), step
             if name == REFUSED_BY_CHECK:
-                return name, f"{where}: {link.message.strip()}"
+                return name, link.message.strip(), step
             last, link = name, link.cause
             if link is None and not unforeseen[0]:
-                unforeseen = (last, f"{where}: {last}, which nobody foresaw; see the run for its message")
+                unforeseen = (last, f"{last}, which nobody foresaw; see the run for its message", step)
         if not is_of_step and not unforeseen[1]:
-            unforeseen = ("", event.message or "")
+            unforeseen = ("", event.message or "", "")
     return unforeseen

@@ -30,7 +30,7 @@ class RunEnd:
     """A run that has ended: what it was to do, and why it failed (empty when it succeeded).
 
     `first_partition` and `last_partition` are YYYY-MM-DD, equal for one partition, empty for a job without any.
-    `error_class` names the exception, `cause` is its message.
+    `error_class` names the exception, `cause` is its message, and `step` the asset, or op, that failed.
     """
 
     job: str
@@ -40,6 +40,7 @@ class RunEnd:
     is_success: bool
     error_class: str = ""
     cause: str = ""
+    step: str = ""
 
 
 def standing_failures(standing: Sequence[Problem], ends: Iterable[RunEnd]) -> list[Problem]:
@@ -53,7 +54,7 @@ def standing_failures(standing: Sequence[Problem], ends: Iterable[RunEnd]) -> li
     for end in ends:
         if end.is_success:
             found = {key: problem for key, problem in found.items() if not _covers(end, *key)}
-        elif not (end.job == "weekly_training" and end.error_class == REFUSED_BY_CHECK):
+        elif not (end.step == "model_version" and end.error_class == REFUSED_BY_CHECK):
             problem = _problem(end)
             found.setdefault((problem.asset, problem.partition), problem)
     return list(found.values())
@@ -74,7 +75,8 @@ def _problem(end: RunEnd) -> Problem:
         "too_many_set_aside" if end.error_class == "TooManyInvalidRowsError" else "run_failed",
         end.job,
         end.last_partition,
-        f"{end.cause[:_MOST_CHARACTERS] or 'no reason was recorded'} (run {end.run_id})",
+        f"{f'{end.step}: ' if end.step else ''}{end.cause[:_MOST_CHARACTERS] or 'no reason was recorded'} "
+        f"(run {end.run_id})",
         f"{first}, then {again}",
         "error",
     )

@@ -54,7 +54,11 @@ def test_ended_runs_are_given_in_order_with_the_foreseen_error(instance: dg.Dags
     ends, cursor = ended_runs(instance, None)
     assert [(end.run_id, end.is_success) for end in ends] == [(failed.run_id, False), (mended.run_id, True)]
     assert (ends[0].job, ends[0].first_partition, ends[0].last_partition) == ("nightly", "2026-11-18", "2026-11-18")
-    assert (ends[0].error_class, ends[0].cause) == ("UnreachableError", "step: no connection; start the server")
+    assert (ends[0].error_class, ends[0].cause, ends[0].step) == (
+        "UnreachableError",
+        "no connection; start the server",
+        "step",
+    )
     assert [end.run_id for end in ended_runs(instance, cursor)[0]] == [failed.run_id, mended.run_id]
     assert ended_runs(instance, repr(time.time() + 120))[0] == []
 
@@ -67,7 +71,7 @@ def test_retries_to_come_and_jobs_of_others_are_left_out_and_unforeseen_messages
     run(instance, ValueError("Asha 98765"))
     [end], _ = ended_runs(instance, None)
     assert end.error_class == "ValueError"
-    assert end.cause == "step: ValueError, which nobody foresaw; see the run for its message"
+    assert end.cause == "ValueError, which nobody foresaw; see the run for its message"
 
 
 def test_a_blocking_check_that_fails_is_known_by_its_error(instance: dg.DagsterInstance) -> None:
@@ -80,7 +84,7 @@ def test_a_blocking_check_that_fails_is_known_by_its_error(instance: dg.DagsterI
     job = definitions.resolve_job_def("weekly_training")
     job.execute_in_process(instance=instance, partition_key="2026-11-15", raise_on_error=False)
     [end], _ = ended_runs(instance, None)
-    assert end.error_class == REFUSED_BY_CHECK
+    assert (end.error_class, end.step) == (REFUSED_BY_CHECK, "thing")
 
 
 def test_a_run_that_was_reported_failed_says_what_was_reported(instance: dg.DagsterInstance) -> None:

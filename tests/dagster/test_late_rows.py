@@ -120,6 +120,7 @@ def test_the_operator_is_told_which_lists_are_stale_and_they_stay(programme: Pro
     )
     told = status_lines(programme.installation, next_day + timedelta(days=1))
     assert any(line.startswith(f"the list of {CALL_DATE} went out and stays") for line in told)
+    assert told[-1] == "no incident is open"
     assert told[0] == f"a run for the list of {next_day + timedelta(days=1)} would do:"
     lists = materialized(later.run("daily_list", next_day.isoformat()), "call_list")
     stale = lists[next_day.isoformat()].metadata["stale_earlier_lists"].value

@@ -1,7 +1,7 @@
 """An incident begins once and ends once, whatever is found in between."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from hypothesis import given
@@ -134,7 +134,10 @@ def test_a_list_that_failed_is_moot_when_a_later_one_is_made() -> None:
 
 
 def test_a_refused_model_is_not_told_as_a_failed_run_too_and_bad_rows_have_their_own_kind() -> None:
-    assert standing_failures([], [end("weekly_training", "2026-11-15", error=REFUSED_BY_CHECK)]) == []
+    refused = end("weekly_training", "2026-11-15", error=REFUSED_BY_CHECK)
+    assert standing_failures([], [replace(refused, step="model_version")]) == []
+    [found] = standing_failures([], [replace(refused, step="clusters")])
+    assert (found.kind, found.cause) == ("run_failed", "clusters: it broke (run run-1)")
     [found] = standing_failures([], [end("nightly", "2026-11-18", error="TooManyInvalidRowsError")])
     assert (found.kind, found.asset) == ("too_many_set_aside", "nightly")
     [found] = standing_failures([], [end("daily_list", "2026-11-18", error=REFUSED_BY_CHECK)])
