@@ -57,6 +57,7 @@ ALL_ASSETS = [
     experiment.experiment_report,
     analysis.why_listed,
     analysis.what_if_call_list,
+    analysis.model_comparison,
 ]
 
 

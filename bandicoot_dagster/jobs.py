@@ -96,4 +96,21 @@ what_if = dg.define_asset_job(
     executor_def=dg.in_process_executor,
 )
 
-all_jobs = [nightly, daily_list, weekly_training, evaluation, registry, source_history, why_listed, what_if]
+compare_models = dg.define_asset_job(
+    "compare_models",
+    selection=dg.AssetSelection.assets(analysis.model_comparison),
+    description="Puts two models side by side: options, checks, indices, and whom the second one values otherwise.",
+    executor_def=dg.in_process_executor,
+)
+
+all_jobs = [
+    nightly,
+    daily_list,
+    weekly_training,
+    evaluation,
+    registry,
+    source_history,
+    why_listed,
+    what_if,
+    compare_models,
+]

@@ -39,8 +39,9 @@ DESIGNED = {
     "experiment_report": "evaluation",
     "why_listed": "analysis",
     "what_if_call_list": "analysis",
+    "model_comparison": "analysis",
 }
-WITHOUT_TABLE = {"features_only_mapper", "model_version", "index_cache", "why_listed"}
+WITHOUT_TABLE = {"features_only_mapper", "model_version", "index_cache", "why_listed", "model_comparison"}
 
 
 def definitions(now: datetime | None = None) -> dg.Definitions:
