@@ -73,6 +73,13 @@ class WhyListedConfig(dg.Config):
     )
 
 
+class ModelComparisonConfig(dg.Config):
+    """Which models are compared."""
+
+    first_version: str = Field(default="", description="A model version; empty means the champion")
+    second_version: str = Field(default="", description="A model version; empty means the newest other one")
+
+
 class Training(_TrainingFields):
     """Choices for one training run, shared by every model asset."""
 

@@ -60,6 +60,7 @@ ALL_ASSETS = [
     costs.cost_report,
     analysis.why_listed,
     analysis.what_if_call_list,
+    analysis.model_comparison,
 ]
 
 

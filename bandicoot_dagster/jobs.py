@@ -116,6 +116,13 @@ what_if = dg.define_asset_job(
     executor_def=dg.in_process_executor,
 )
 
+compare_models = dg.define_asset_job(
+    "compare_models",
+    selection=dg.AssetSelection.assets(analysis.model_comparison),
+    description="Puts two models side by side: options, checks, indices, and whom the second one values otherwise.",
+    executor_def=dg.in_process_executor,
+)
+
 all_jobs = [
     nightly,
     daily_list,
@@ -126,4 +133,5 @@ all_jobs = [
     cost_of_month,
     why_listed,
     what_if,
+    compare_models,
 ]

@@ -9,6 +9,7 @@ import dagster as dg
 from bandicoot_core.calendar import parse_day, refuse_future_day
 from bandicoot_core.contracts import CALL_LIST
 from bandicoot_core.evaluation.charts import eligibility_funnel, list_by_district
+from bandicoot_core.pipeline.model_comparison import compare_models
 from bandicoot_core.pipeline.what_if import what_if_call_list as draw_what_if
 from bandicoot_core.pipeline.why_listed import why_listed as explain_listing
 from bandicoot_core.stores.installation import Installation
@@ -16,9 +17,9 @@ from bandicoot_dagster import pools
 from bandicoot_dagster.assets.call_list import PREVIEW, call_list
 from bandicoot_dagster.assets.engagement import caregiver_states
 from bandicoot_dagster.assets.model import model_version
-from bandicoot_dagster.config import CallListConfig, WhyListedConfig
+from bandicoot_dagster.config import CallListConfig, ModelComparisonConfig, WhyListedConfig
 from bandicoot_dagster.describe import described
-from bandicoot_dagster.metadata import outcomes_table, picture, preview
+from bandicoot_dagster.metadata import outcomes_table, picture, preview, report_metadata
 from bandicoot_dagster.partitions import day_before, list_days
 from bandicoot_dagster.runtime import Clock, day_of_run
 from bandicoot_dagster.steps import retried
@@ -110,4 +111,28 @@ def why_listed(
             "rules": preview(answer.rules),
             **answer.facts,
         }
+    )
+
+
+@dg.asset(
+    **described(
+        None,
+        group="analysis",
+        kinds=("duckdb", "postgres"),
+        description=(
+            "Two models side by side: the options that differ, their checks, the indices, how many caregivers have "
+            "another index now, and how far the top of a list would stay. Choose the versions in the Launchpad; the "
+            "answer is in the metadata, and nothing is written."
+        ),
+    ),
+    deps=[dg.AssetDep(model_version, partition_mapping=dg.LastPartitionMapping())],
+    pool=pools.ANALYSIS,
+)
+@retried
+def model_comparison(
+    context: dg.AssetExecutionContext, config: ModelComparisonConfig, stores: dg.ResourceParam[Installation]
+) -> dg.MaterializeResult:
+    """Compare two models."""
+    return dg.MaterializeResult(
+        metadata=report_metadata(compare_models(stores, config.first_version, config.second_version))
     )

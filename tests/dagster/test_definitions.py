@@ -40,8 +40,9 @@ DESIGNED = {
     "cost_report": "operation",
     "why_listed": "analysis",
     "what_if_call_list": "analysis",
+    "model_comparison": "analysis",
 }
-WITHOUT_TABLE = {"features_only_mapper", "model_version", "index_cache", "why_listed"}
+WITHOUT_TABLE = {"features_only_mapper", "model_version", "index_cache", "why_listed", "model_comparison"}
 
 
 def definitions(now: datetime | None = None) -> dg.Definitions:

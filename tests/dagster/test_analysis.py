@@ -1,0 +1,112 @@
+"""What an analyst asks in the UI: a list with other options, and why a caregiver is on a list; nothing is written."""
+
+from typing import Any
+
+import dagster as dg
+import psycopg
+import pytest
+
+from bandicoot_dagster.config import WhyListedConfig
+from bandicoot_dagster.dagster_home import open_instance
+from bandicoot_dagster.definitions import build_definitions
+from tests.dagster.conftest import CALL_DATE, Programme
+
+
+def everything(programme: Programme) -> dict[str, Any]:
+    """Every byte of the lake and every row of schema `bandicoot`."""
+    lake = programme.installation.settings.home / "lake"
+    files = {str(path): path.read_bytes() for path in sorted(lake.rglob("*")) if path.is_file()}
+    with psycopg.connect(programme.installation.database_url) as connection:
+        tables = connection.execute(
+            "SELECT table_name FROM information_schema.tables "
+            "WHERE table_schema = 'bandicoot' AND table_type = 'BASE TABLE'"
+        ).fetchall()
+        rows = {
+            name: connection.execute(f'SELECT t::text FROM bandicoot."{name}" AS t ORDER BY 1').fetchall()
+            for (name,) in tables
+        }
+    assert files
+    assert rows["call_list"]
+    return {**files, **rows}
+
+
+def answer(programme: Programme, job: str, asset: str, config: dict[str, object]) -> dict[str, Any]:
+    ran = programme.run(job, CALL_DATE.isoformat(), {"ops": {asset: {"config": config}}})
+    assert ran.success
+    (event,) = ran.get_asset_materialization_events()
+    metadata = event.step_materialization_data.materialization.metadata
+    return {name: value.value for name, value in metadata.items()}
+
+
+def test_a_list_with_another_budget_is_shown_and_written_nowhere(programme: Programme) -> None:
+    before = everything(programme)
+    shown = answer(
+        programme, "what_if", "what_if_call_list", {**programme.list_options().model_dump(mode="json"), "budget": 30}
+    )
+    assert everything(programme) == before
+    assert shown["dagster/row_count"] == 30
+    assert shown["n_stay"] + shown["n_drop_out"] == 20
+    assert shown["n_stay"] + shown["n_come_in"] == 30
+    assert "30 caregivers would be on the list" in shown["summary"]
+    assert shown["list_by_district"].startswith("![The list by district and state](data:image/png;base64,")
+    assert "From the registry" in shown["eligibility"]
+    assert "| budget_is_used | passed |" in shown["checks_it_would_face"]
+    assert shown["who_would_come_in"].count("\n") == 1 + min(10, shown["n_come_in"])
+
+
+def test_a_caregiver_on_the_list_and_one_who_is_not_are_explained(programme: Programme) -> None:
+    (rank, listed, *_), *_ = programme.published()
+    with programme.installation.published() as connection:
+        (other,) = connection.execute(
+            "SELECT min(caregiver_id) FROM bandicoot.caregiver_keys WHERE caregiver_id NOT IN "
+            "(SELECT caregiver_id FROM bandicoot.call_list WHERE call_date = %s)",
+            (CALL_DATE,),
+        ).fetchone() or (None,)
+    before = everything(programme)
+    shown = answer(programme, "why_listed", "why_listed", {"caregiver_id": listed})
+    assert (shown["is_listed"], shown["rank"]) == (True, rank)
+    assert shown["summary"].startswith(f"She is on the list of {CALL_DATE}, at rank 1 of 20")
+    assert "| not active | status is active | active | active | True |" in shown["rules"]
+    absent = answer(programme, "why_listed", "why_listed", {"caregiver_id": other})
+    assert not absent["is_listed"]
+    assert absent["summary"].startswith(f"She is not on the list of {CALL_DATE}: ")
+    assert everything(programme) == before
+
+
+def test_an_unknown_id_fails_the_run_with_the_reason(programme: Programme) -> None:
+    ran = programme.run(
+        "why_listed", CALL_DATE.isoformat(), {"ops": {"why_listed": {"config": {"caregiver_id": "nobody"}}}}
+    )
+    assert not ran.success
+    (failure,) = [event for event in ran.all_events if event.event_type == dg.DagsterEventType.STEP_FAILURE]
+    assert "no caregiver has this id" in str(failure.step_failure_data.error)
+
+
+def test_a_question_about_nobody_is_refused_in_the_launchpad() -> None:
+    with pytest.raises(ValueError, match="at least 1 character"):
+        WhyListedConfig(caregiver_id="")
+
+
+def test_one_model_alone_is_not_compared(programme: Programme) -> None:
+    definitions = build_definitions(programme.installation.settings, programme.clock)
+    with open_instance(programme.installation) as instance:
+        ran = definitions.resolve_job_def("compare_models").execute_in_process(instance=instance, raise_on_error=False)
+    assert not ran.success
+    (failure,) = [event for event in ran.all_events if event.event_type == dg.DagsterEventType.STEP_FAILURE]
+    assert "is the only model" in str(failure.step_failure_data.error)
+
+
+def test_two_models_are_shown_side_by_side(programme: Programme) -> None:
+    options = programme.model_options.model_dump() | {"discount": 0.8}
+    config = {"resources": {"training": {"config": options}}}
+    programme.run("weekly_training", "2026-11-08", config)
+    before = everything(programme)
+    definitions = build_definitions(programme.installation.settings, programme.clock)
+    with open_instance(programme.installation) as instance:
+        ran = definitions.resolve_job_def("compare_models").execute_in_process(instance=instance)
+    (event,) = ran.get_asset_materialization_events()
+    shown = {name: data.value for name, data in event.step_materialization_data.materialization.metadata.items()}
+    assert everything(programme) == before
+    assert "Of the 100 for whom a call is worth most" in shown["summary"]
+    assert "| discount | " in shown["table_of_options_that_differ"]
+    assert shown["change_of_index"].startswith("![Change of index](data:image/png;base64,")
