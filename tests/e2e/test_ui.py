@@ -12,7 +12,7 @@ from tests.e2e.conftest import CALL_DATE, SMALL_SIMULATION, WEEK, DemoHome
 
 pytestmark = pytest.mark.e2e
 
-GROUPS = {"programme", "source", "engagement", "model", "call_list", "evaluation", "operation"}
+GROUPS = {"programme", "source", "engagement", "model", "call_list", "evaluation", "operation", "analysis"}
 ASSETS = {
     "caregiver_states",
     "clusters",
