@@ -102,8 +102,8 @@ cost_of_month = dg.define_asset_job(
     executor_def=dg.in_process_executor,
 )
 
-why_listed = dg.define_asset_job(
-    "why_listed",
+explain_listing = dg.define_asset_job(
+    "explain_listing",
     selection=dg.AssetSelection.assets(analysis.why_listed),
     description="Says why a caregiver is or is not on the list of a day; asks for her id.",
     executor_def=dg.in_process_executor,
@@ -131,7 +131,7 @@ all_jobs = [
     registry,
     source_history,
     cost_of_month,
-    why_listed,
+    explain_listing,
     what_if,
     compare_models,
 ]

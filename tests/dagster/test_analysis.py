@@ -63,11 +63,11 @@ def test_a_caregiver_on_the_list_and_one_who_is_not_are_explained(programme: Pro
             (CALL_DATE,),
         ).fetchone() or (None,)
     before = everything(programme)
-    shown = answer(programme, "why_listed", "why_listed", {"caregiver_id": listed})
+    shown = answer(programme, "explain_listing", "why_listed", {"caregiver_id": listed})
     assert (shown["is_listed"], shown["rank"]) == (True, rank)
     assert shown["summary"].startswith(f"She is on the list of {CALL_DATE}, at rank 1 of 20")
     assert "| not active | status is active | active | active | True |" in shown["rules"]
-    absent = answer(programme, "why_listed", "why_listed", {"caregiver_id": other})
+    absent = answer(programme, "explain_listing", "why_listed", {"caregiver_id": other})
     assert not absent["is_listed"]
     assert absent["summary"].startswith(f"She is not on the list of {CALL_DATE}: ")
     assert everything(programme) == before
@@ -75,7 +75,7 @@ def test_a_caregiver_on_the_list_and_one_who_is_not_are_explained(programme: Pro
 
 def test_an_unknown_id_fails_the_run_with_the_reason(programme: Programme) -> None:
     ran = programme.run(
-        "why_listed", CALL_DATE.isoformat(), {"ops": {"why_listed": {"config": {"caregiver_id": "nobody"}}}}
+        "explain_listing", CALL_DATE.isoformat(), {"ops": {"why_listed": {"config": {"caregiver_id": "nobody"}}}}
     )
     assert not ran.success
     (failure,) = [event for event in ran.all_events if event.event_type == dg.DagsterEventType.STEP_FAILURE]

@@ -224,3 +224,7 @@ def test_a_run_that_hangs_is_ended_after_the_time_its_job_may_take() -> None:
     jobs = ("nightly", "daily_list", "weekly_training", "evaluation")
     limits = [definitions().resolve_job_def(job).run_tags["dagster/max_runtime"] for job in jobs]
     assert limits == ["3600", "1800", "7200", "7200"]
+
+
+def test_the_definitions_load_as_one_repository() -> None:
+    dg.Definitions.validate_loadable(definitions())
