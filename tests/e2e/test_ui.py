@@ -60,15 +60,22 @@ def test_the_asset_graph_shows_the_groups_and_their_assets(page: Page, take_pict
     page.get_by_role("button", name="Hide navigation").click()
     page.get_by_role("button").filter(has=page.get_by_label("panel_show_right")).click()  # hide the tree of groups
     page.keyboard.press("Alt+e")  # expand all groups
-    page.wait_for_function("n => document.querySelectorAll('foreignObject').length > n", arg=len(GROUPS), timeout=30_000)
-    # The graph draws what lies in view: zoom out until all of it does.
+    is_open = "n => document.querySelectorAll('foreignObject').length > n"
+    page.wait_for_function(is_open, arg=len(GROUPS), timeout=30_000)
+    # The graph draws what lies in view: zoom out, then pull down what lies above.
     seen: set[str] = set()
-    for _ in range(12):
+    for look in range(12):
         seen |= texts(nodes)
         missing = [name for name in ASSETS if not any(is_short_for(text, name) for text in seen)]
         if not missing:
             break
-        page.get_by_role("button").filter(has=page.get_by_label("zoom_out")).click()
+        if look < 2:
+            page.get_by_role("button").filter(has=page.get_by_label("zoom_out")).click()
+        else:
+            page.mouse.move(120, 400)
+            page.mouse.down()
+            page.mouse.move(120, 700, steps=5)
+            page.mouse.up()
         page.wait_for_timeout(1000)
     assert missing == [], f"the graph shows {sorted(seen)}"
     for _ in range(2):  # what lies at the edge comes into view whole
