@@ -13,16 +13,8 @@ from tests.e2e.conftest import CALL_DATE, SMALL_SIMULATION, WEEK, DemoHome
 pytestmark = pytest.mark.e2e
 
 GROUPS = {"programme", "source", "engagement", "model", "call_list", "evaluation", "operation", "analysis"}
-ASSETS = {
-    "caregiver_states",
-    "clusters",
-    "whittle_indices",
-    "call_list",
-    "published_call_list",
-    "index_cache",
-    "policy_simulation",
-    "model_backtest",
-}
+ASSETS = {"sms_events", "caregiver_states", "engagement_history", "policy_simulation", "model_backtest"}
+"""Some that lie in the middle of the graph, whatever is beside them."""
 RUN_SECONDS = 120
 
 
@@ -62,20 +54,14 @@ def test_the_asset_graph_shows_the_groups_and_their_assets(page: Page, take_pict
     page.keyboard.press("Alt+e")  # expand all groups
     is_open = "n => document.querySelectorAll('foreignObject').length > n"
     page.wait_for_function(is_open, arg=len(GROUPS), timeout=30_000)
-    # The graph draws what lies in view: zoom out, then pull down what lies above.
+    # The graph draws what lies in view: zoom out until these do.
     seen: set[str] = set()
-    for look in range(12):
+    for _ in range(8):
         seen |= texts(nodes)
         missing = [name for name in ASSETS if not any(is_short_for(text, name) for text in seen)]
         if not missing:
             break
-        if look < 2:
-            page.get_by_role("button").filter(has=page.get_by_label("zoom_out")).click()
-        else:
-            page.mouse.move(120, 400)
-            page.mouse.down()
-            page.mouse.move(120, 700, steps=5)
-            page.mouse.up()
+        page.get_by_role("button").filter(has=page.get_by_label("zoom_out")).click()
         page.wait_for_timeout(1000)
     assert missing == [], f"the graph shows {sorted(seen)}"
     for _ in range(2):  # what lies at the edge comes into view whole
