@@ -12,12 +12,9 @@ from bandicoot_core.calendar import day_of, days_between, last_closed_week, star
 from bandicoot_core.errors import MissingPartitionError, TransientError
 from bandicoot_dagster.again import Outcome, Try, Verdict, judge, judge_nights
 from bandicoot_dagster.jobs import daily_list, nightly, weekly_training
+from bandicoot_dagster.partitions import span_of_run
 from bandicoot_dagster.run_failures import errors_of_run, foreseen
 from bandicoot_dagster.runtime import Clock
-
-PARTITION = "dagster/partition"
-RANGE_START = "dagster/asset_partition_range_start"
-RANGE_END = "dagster/asset_partition_range_end"
 
 N_NIGHTS = 15
 """Nights looked back on: a fortnight that may have been missed, and the one before it."""
@@ -71,10 +68,8 @@ def _records(instance: dg.DagsterInstance, job: str, *, since: date) -> list[dg.
 
 def _covers(run: dg.DagsterRun, day: date) -> bool:
     """Whether the run is for the partition, alone or in a range of days."""
-    key = day.isoformat()
-    if PARTITION in run.tags:
-        return run.tags[PARTITION] == key
-    return RANGE_START in run.tags and run.tags[RANGE_START] <= key <= run.tags[RANGE_END]
+    span = span_of_run(run)
+    return span is not None and span[0] <= day.isoformat() <= span[1]
 
 
 def _tries(instance: dg.DagsterInstance, records: Sequence[dg.RunRecord]) -> list[Try]:

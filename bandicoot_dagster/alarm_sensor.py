@@ -9,15 +9,14 @@ from datetime import UTC, datetime
 
 import dagster as dg
 from dagster._core.storage.dagster_run import RunRecord
-from dagster_shared.error import SerializableErrorInfo
 
-from bandicoot_core import errors
 from bandicoot_core.alarms.failures import REFUSED_BY_CHECK, RunEnd
-from bandicoot_core.errors import BandicootError
 from bandicoot_core.pipeline.alarms import look_for_alarms
 from bandicoot_core.stores.installation import Installation
 from bandicoot_dagster.housekeeping import housekeeping
 from bandicoot_dagster.jobs import all_jobs
+from bandicoot_dagster.partitions import span_of_run
+from bandicoot_dagster.run_failures import errors_of_run, foreseen, innermost, reported_failure
 from bandicoot_dagster.runtime import Clock
 
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
@@ -31,7 +30,7 @@ _FIRST_LOOK_SECONDS = 86_400.0
 @dg.sensor(
     name="alarms",
     description="Tells people once of each incident, and when it is over: failed runs, late lists and models, a "
-    "rejected model, drift, rows set aside, an unused budget. `bandicoot status` shows what is open.",
+    "rejected model, drift, rows set aside, an unused budget, a spent limit. `bandicoot status` shows what is open.",
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=60,
 )
@@ -74,38 +73,25 @@ def _as_ends(instance: dg.DagsterInstance, record: RunRecord) -> Iterator[RunEnd
     is_success = run.status == dg.DagsterRunStatus.SUCCESS
     if run.job_name not in _JOBS or (not is_success and run.tags.get("dagster/will_retry") == "true"):
         return
-    only = run.tags.get("dagster/partition", "")
-    first = run.tags.get("dagster/asset_partition_range_start", only)
-    last = run.tags.get("dagster/asset_partition_range_end", only)
-    error_class, cause, step = ("", "", "") if is_success else _why_it_failed(instance, run.run_id)
+    first, last = span_of_run(run) or ("", "")
+    error_class, cause, step = ("", "", "") if is_success else _why_it_failed(instance, run)
     yield RunEnd(run.job_name, first, last, run.run_id, is_success, error_class, cause, step)
 
 
-def _why_it_failed(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str, str]:
+def _why_it_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[str, str, str]:
     """Class, message and step of the error that stopped a run: its first foreseen one, else the first of all.
 
     Of an error that nobody foresaw only the class is told, since its message may quote anything.
     """
-    kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
-    unforeseen = ("", "", "")
-    for entry in instance.all_logs(run_id, of_type=kinds):
-        event = entry.dagster_event
-        if event is None:
-            continue
-        is_of_step = event.event_type == dg.DagsterEventType.STEP_FAILURE
-        # A run that was reported as failed from outside has a message alone.
-        link: SerializableErrorInfo | None = getattr(event.event_specific_data, "error", None)
-        step = event.step_key or ""
-        while link is not None:
-            name = link.cls_name or "an error"
-            kind = getattr(errors, name, None)
-            if isinstance(kind, type) and issubclass(kind, BandicootError):
-                return name, link.message.partition(": ")[2].strip(), step
-            if name == REFUSED_BY_CHECK:
-                return name, link.message.strip(), step
-            last, link = name, link.cause
-            if link is None and not unforeseen[0]:
-                unforeseen = (last, f"{last}, which nobody foresaw; see the run for its message", step)
-        if not is_of_step and not unforeseen[1]:
-            unforeseen = ("", event.message or "", "")
-    return unforeseen
+    found = errors_of_run(instance, run.run_id)
+    for step_key, error in found:
+        known = foreseen(error, run.job_name)
+        if known is not None:
+            return type(known).__name__, str(known), step_key or ""
+    for step_key, error in found:
+        if error.cls_name == REFUSED_BY_CHECK:
+            return error.cls_name, error.message.strip(), step_key or ""
+    for step_key, error in found:
+        name = innermost(error).cls_name or "an error"
+        return name, f"{name}, which nobody foresaw; see the run for its message", step_key or ""
+    return "", reported_failure(instance, run.run_id), ""

@@ -7,12 +7,10 @@ import dagster as dg
 
 from bandicoot_core.errors import CheckFailedError
 from bandicoot_dagster.abandoned_runs import this_process
+from bandicoot_dagster.partitions import RANGE_END_TAG, RANGE_START_TAG
 from bandicoot_dagster.plan import Step
-from bandicoot_dagster.run_failures import errors_among, foreseen, innermost_message
+from bandicoot_dagster.run_failures import errors_among, foreseen, innermost
 from bandicoot_dagster.storage_errors import storage_errors
-
-_RANGE_START = "dagster/asset_partition_range_start"
-_RANGE_END = "dagster/asset_partition_range_end"
 
 
 def execute_step(
@@ -34,7 +32,7 @@ def execute_step(
     if step.first_partition == step.last_partition:
         where: dict[str, Any] = {"partition_key": step.first_partition, "tags": this_process()}
     else:
-        tags = {_RANGE_START: step.first_partition, _RANGE_END: step.last_partition}
+        tags = {RANGE_START_TAG: step.first_partition, RANGE_END_TAG: step.last_partition}
         where = {"tags": {**tags, **this_process()}}
     with storage_errors(f"{step.job} for {step.last_partition}"):
         result = job.execute_in_process(
@@ -57,9 +55,11 @@ def _why_it_failed(result: dg.ExecuteInProcessResult, step: Step) -> Exception:
             f"{step.job} for {step.last_partition} was refused by its checks:\n  " + "\n  ".join(refusals)
         )
     doing = f"{step.job} for {step.last_partition}"
-    for step_key, error in errors_among(result.all_events):
+    errors = errors_among(result.all_events)
+    for _, error in errors:
         cause = foreseen(error, doing)
         if cause is not None:
             return cause
-        return RuntimeError(f"{step_key or step.job} failed: {innermost_message(error)} (run {result.run_id})")
+    for step_key, error in errors:
+        return RuntimeError(f"{step_key or step.job} failed: {innermost(error).message.strip()} (run {result.run_id})")
     return RuntimeError(f"{doing} failed; see run {result.run_id} in the UI")

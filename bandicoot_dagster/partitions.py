@@ -13,6 +13,10 @@ _FIRST_SUNDAY = "2024-01-07"
 
 TIME_ZONE = PROGRAMME_TIME_ZONE.key
 
+PARTITION_TAG = "dagster/partition"
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+
 daily = dg.DailyPartitionsDefinition(start_date=_FIRST_SUNDAY, timezone=TIME_ZONE)
 list_days = dg.DailyPartitionsDefinition(start_date=_FIRST_SUNDAY, timezone=TIME_ZONE, end_offset=1)
 weekly = dg.WeeklyPartitionsDefinition(start_date=_FIRST_SUNDAY, timezone=TIME_ZONE)
@@ -30,3 +34,12 @@ def training_window(n_weeks: int) -> dg.TimeWindowPartitionMapping:
 
 day_before = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1, allow_nonexistent_upstream_partitions=True)
 """A list day depends on the day that ended when it began."""
+
+
+def span_of_run(run: dg.DagsterRun) -> tuple[str, str] | None:
+    """The first and last partition key of a run, alike for a single one; None when it has no partition."""
+    if PARTITION_TAG in run.tags:
+        return run.tags[PARTITION_TAG], run.tags[PARTITION_TAG]
+    if RANGE_START_TAG in run.tags:
+        return run.tags[RANGE_START_TAG], run.tags[RANGE_END_TAG]
+    return None

@@ -52,11 +52,17 @@ def foreseen(error: Any, doing: str) -> BandicootError | None:
     return None
 
 
-def innermost_message(error: Any) -> str:
-    """What the first cause of an error said."""
+def innermost(error: Any) -> Any:
+    """The first cause of an error that Dagster has serialized; the error itself when it has none."""
     while error.cause is not None:
         error = error.cause
-    return str(error.message).strip()
+    return error
+
+
+def reported_failure(instance: dg.DagsterInstance, run_id: str) -> str:
+    """What was said of a run that was reported as failed from outside; empty when nothing was."""
+    entries = instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    return next((entry.dagster_event.message or "" for entry in entries if entry.dagster_event is not None), "")
 
 
 def _as_foreseen(class_name: str | None, message: str, doing: str) -> BandicootError | None:

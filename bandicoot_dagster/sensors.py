@@ -11,9 +11,8 @@ from bandicoot_dagster.abandoned_runs import end_abandoned_runs
 from bandicoot_dagster.again_sensor import nightly_again
 from bandicoot_dagster.alarm_sensor import alarms
 from bandicoot_dagster.jobs import daily_list, evaluation, nightly, weekly_training
+from bandicoot_dagster.partitions import PARTITION_TAG
 from bandicoot_dagster.runtime import Clock
-
-_PARTITION_TAG = "dagster/partition"
 
 
 @dg.run_status_sensor(
@@ -29,7 +28,7 @@ def list_after_nightly(
     context: dg.RunStatusSensorContext, clock: dg.ResourceParam[Clock]
 ) -> dg.RunRequest | dg.SkipReason:
     """Request today's list; a night closed late or again, for an earlier day, makes no list."""
-    partition = context.dagster_run.tags.get(_PARTITION_TAG)
+    partition = context.dagster_run.tags.get(PARTITION_TAG)
     if partition is None:
         return dg.SkipReason("the nightly run covered a range of days: a backfill makes no list")
     call_date = parse_day(partition, name="partition") + timedelta(days=1)
@@ -50,7 +49,7 @@ def _evaluation_after(status: dg.DagsterRunStatus, name: str, description: str) 
         minimum_interval_seconds=60,
     )
     def _sensor(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.SkipReason:
-        partition = context.dagster_run.tags.get(_PARTITION_TAG)
+        partition = context.dagster_run.tags.get(PARTITION_TAG)
         if partition is None:
             return dg.SkipReason("the training run covered a range of weeks: evaluate those that matter by hand")
         return dg.RunRequest(

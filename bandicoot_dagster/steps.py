@@ -21,7 +21,7 @@ SECONDS_BETWEEN = 2
 
 
 def retried(compute: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorates the function of an asset that writes nothing: tried N_RETRIES times more after a TransientError."""
+    """Decorates an asset's function (context first): tried N_RETRIES times more after a TransientError."""
 
     @functools.wraps(compute)
     def step(context: dg.AssetExecutionContext, **resources: Any) -> Any:
@@ -48,16 +48,11 @@ def written_alone(
         def step(context: dg.AssetExecutionContext, **resources: Any) -> Any:
             holder = f"run {context.run.run_id[:8]} on {socket.gethostname()}"
             asset = context.asset_key.path[-1]
-            try:
-                with resources["stores"].sole_writer(
-                    asset, context.partition_keys, holder=holder, is_whole_asset=writes_earlier
-                ):
-                    return compute(context, **resources)
-            except TransientError as error:
-                if not is_retried:
-                    raise
-                raise dg.RetryRequested(max_retries=N_RETRIES, seconds_to_wait=SECONDS_BETWEEN) from error
+            with resources["stores"].sole_writer(
+                asset, context.partition_keys, holder=holder, is_whole_asset=writes_earlier
+            ):
+                return compute(context, **resources)
 
-        return step
+        return retried(step) if is_retried else step
 
     return decorate

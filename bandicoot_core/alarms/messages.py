@@ -5,8 +5,9 @@ from datetime import datetime
 
 from bandicoot_core.alarms.problems import Problem
 from bandicoot_core.calendar import PROGRAMME_TIME_ZONE
+from bandicoot_core.contracts import SPENDING_LEVELS
 
-_TITLES = {
+_TITLES: dict[str, str] = {
     "run_failed": "run failed",
     "too_many_set_aside": "too many rows had to be set aside",
     "list_late": "the call list is late",
@@ -14,6 +15,7 @@ _TITLES = {
     "model_rejected": "a model was rejected",
     "drift": "behaviour has drifted",
     "budget_not_used": "the budget is not fully used",
+    **{f"spending_{level}": f"{level} % of the month's limit is spent" for level in SPENDING_LEVELS},
 }
 
 
@@ -28,7 +30,7 @@ class Message:
 def title(problem: Problem) -> str:
     """What it is, and where, in a line."""
     where = f"{problem.asset} {problem.partition}".strip()
-    return f"{_TITLES.get(problem.kind, problem.kind)} ({where})"
+    return f"{_TITLES[problem.kind]} ({where})"
 
 
 def problem_message(problem: Problem, opened_at: datetime) -> Message:

@@ -32,7 +32,6 @@ from bandicoot_core.stores.lake.reader import LakeReader
 from bandicoot_core.stores.published.call_lists import pending_keys
 from bandicoot_core.stores.published.keys import caregiver_ids_for
 from bandicoot_core.stores.published.models import ModelRecord, champion
-from bandicoot_core.stores.published.suppression import forgotten_keys
 
 PENDING = "pending"
 """Table of a list partition: who waited for a call when the list was made."""
@@ -96,11 +95,13 @@ def list_basis(
     )
 
 
-def draw_on(stores: Installation, connection: psycopg.Connection, reader: LakeReader, basis: ListBasis) -> DrawnList:
-    """The list that follows from a basis; MissingPartitionError when its states or its model are absent."""
-    inputs = list_inputs(
-        stores, reader, basis.as_of_day, basis.model_version, basis.pending, basis.options, forgotten_keys(connection)
-    )
+def inputs_of(stores: Installation, reader: LakeReader, basis: ListBasis, forgotten: pa.Table) -> ListInputs:
+    """The tables of a basis; MissingPartitionError when its states or its model are absent."""
+    return list_inputs(stores, reader, basis.as_of_day, basis.model_version, basis.pending, basis.options, forgotten)
+
+
+def draw_on(connection: psycopg.Connection, inputs: ListInputs, basis: ListBasis) -> DrawnList:
+    """The list that follows from a basis and its tables."""
     return draw_call_list(
         inputs,
         lambda keys: caregiver_ids_for(connection, keys),

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from bandicoot_core.checks import CheckOutcome, blocking_failures
 from bandicoot_core.contracts import CALL_LIST
-from bandicoot_core.pipeline.list_basis import ListBasis, control_keys_of, draw_on, has_states_of, list_basis
+from bandicoot_core.pipeline.list_basis import ListBasis, control_keys_of, draw_on, has_states_of, inputs_of, list_basis
 from bandicoot_core.policy.call_list import DrawnList
 from bandicoot_core.policy.checks import list_checks
 from bandicoot_core.policy.list_comparison import ListComparison, compare_lists
@@ -42,7 +42,8 @@ def what_if_call_list(
     """
     with stores.published() as connection, stores.engine() as engine, stores.lake.reader(engine) as reader:
         basis = list_basis(stores, connection, call_date, options=options, as_of_day=as_of_day)
-        drawn = draw_on(stores, connection, reader, basis)
+        forgotten = forgotten_keys(connection)
+        drawn = draw_on(connection, inputs_of(stores, reader, basis, forgotten), basis)
         outcomes = list_checks(
             drawn.call_list,
             state_counts=drawn.state_counts,
@@ -52,7 +53,6 @@ def what_if_call_list(
             call_date=call_date,
         )
         has_same_states = has_states_of(basis.standing, reader)
-        forgotten = forgotten_keys(connection)
     comparison = None
     if basis.standing is not None:
         standing = without_keys(stores.lake.read(CALL_LIST, "call_list", call_date.isoformat()), forgotten)

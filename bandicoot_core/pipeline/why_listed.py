@@ -19,9 +19,9 @@ from bandicoot_core.pipeline.list_basis import (
     ListBasis,
     draw_on,
     has_states_of,
+    inputs_of,
     known_states,
     list_basis,
-    list_inputs,
 )
 from bandicoot_core.policy.budgets import SHARED_POOL, budget_pools
 from bandicoot_core.policy.call_list import explain
@@ -56,11 +56,9 @@ def why_listed(stores: Installation, call_date: date, caregiver_id: str) -> WhyL
     with stores.published() as connection, stores.engine() as engine, stores.lake.reader(engine) as reader:
         key = _require_key(connection, caregiver_id)
         basis = list_basis(stores, connection, call_date)
-        drawn = draw_on(stores, connection, reader, basis)
         forgotten = forgotten_keys(connection)
-        inputs = list_inputs(
-            stores, reader, basis.as_of_day, basis.model_version, basis.pending, basis.options, forgotten
-        )
+        inputs = inputs_of(stores, reader, basis, forgotten)
+        drawn = draw_on(connection, inputs, basis)
         cool_down_days = basis.options.cool_down_days
         states = known_states(reader, basis.as_of_day, forgotten)
         if not states.filter(states.caregiver_key == key).count().execute():

@@ -68,8 +68,11 @@ def with_eligibility(
 
 
 def lives_in(states: ibis.Table, only_districts: Sequence[str]) -> ibis.Value:
-    """Whether each caregiver lives where a list is limited to; every caregiver does when no district is named."""
-    return states.district.isin(only_districts) if only_districts else ibis.literal(True)
+    """Whether each caregiver lives where a list is limited to; never null.
+
+    Without districts everybody does; with some, nobody whose district is unknown.
+    """
+    return states.district.isin(only_districts).fill_null(False) if only_districts else ibis.literal(True)
 
 
 def explain_eligibility(
@@ -91,7 +94,8 @@ def explain_eligibility(
     """
     joined = _with_facts(states, assignments, pending)
     joined = joined.filter(joined.caregiver_key == caregiver_key)
-    failures = (~lives_in(joined, only_districts), *_failures(joined, call_date, cool_down_days))
+    lives_elsewhere = lives_in(joined, only_districts) == ibis.literal(False)
+    failures = (lives_elsewhere, *_failures(joined, call_date, cool_down_days))
     names = [f"is_failed_{position}" for position in range(len(failures))]
     found = joined.mutate(**dict(zip(names, failures, strict=True))).to_pyarrow().to_pylist()
     if not found:

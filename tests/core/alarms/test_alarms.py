@@ -181,3 +181,9 @@ def test_each_level_of_the_monthly_limit_is_told_once_a_month() -> None:
     [later] = spending_above(date(2026, 11, 21), 0.6, 300, 200)
     assert later.key == spending_above(date(2026, 11, 20), 0.5, 300, 200)[0].key
     assert "60% of the month's limit of 200 US dollars" in later.cause
+
+
+def test_every_kind_has_a_title_of_its_own() -> None:
+    titles = {problem_message(problem(kind), NOW).subject for kind in KINDS}
+
+    assert len(titles) == len(KINDS)

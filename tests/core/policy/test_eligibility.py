@@ -4,7 +4,13 @@ import pytest
 from ibis.backends.duckdb import Backend
 from policy_tables import CALL_DATE, days_ago
 
-from bandicoot_core.policy.eligibility import eligibility_funnel, eligible_only, with_eligibility
+from bandicoot_core.policy.eligibility import (
+    OUTSIDE_DISTRICTS,
+    eligibility_funnel,
+    eligible_only,
+    explain_eligibility,
+    with_eligibility,
+)
 
 
 def judged(states, assignments, pending, *, cool_down_days: int = 14) -> ibis.Table:
@@ -122,3 +128,23 @@ def test_the_funnel_of_nobody_is_all_zeros(engine):
     funnel = engine.to_pyarrow(eligibility_funnel(judged(EVERY_CASE.slice(0, 0), ALL_BUT_4, given.pending())))
     assert funnel["n_caregivers"].to_pylist() == [0] * 7
     assert funnel["position"].to_pylist() == list(range(7))
+
+
+@pytest.mark.parametrize(
+    ("district", "only_districts", "is_met"),
+    [("Patna", ("Patna",), True), ("Gaya", ("Patna",), False), (None, ("Patna",), False), (None, (), True)],
+)
+def test_a_list_of_some_districts_leaves_out_who_lives_elsewhere_or_nobody_knows_where(
+    engine: Backend, district: str | None, only_districts: tuple[str, ...], is_met: bool
+) -> None:
+    rules = explain_eligibility(
+        engine.create_table("their_states", given.states({"caregiver_key": 1, "district": district}), temp=True),
+        engine.create_table("their_clusters", given.assignments({"caregiver_key": 1}), temp=True),
+        engine.create_table("who_waits", given.pending(), temp=True),
+        caregiver_key=1,
+        call_date=CALL_DATE,
+        cool_down_days=14,
+        only_districts=only_districts,
+    ).to_pylist()
+
+    assert [rule["is_met"] for rule in rules if rule["criterion"] == OUTSIDE_DISTRICTS] == [is_met]
