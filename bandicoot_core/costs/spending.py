@@ -4,14 +4,15 @@ Months are Asia/Kolkata months. Runs and storage are projected as if the rest of
 fixed components by their price; in a month's first days the projection of runs is therefore rough.
 """
 
+from calendar import monthrange
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bandicoot_core.calendar import day_of, end_of_day, start_of_day
+from bandicoot_core.calendar import days_between, end_of_day, start_of_day
 from bandicoot_core.contracts import SPENDING, conform
 from bandicoot_core.costs.prices import Prices
 
@@ -34,9 +35,12 @@ def month_start(day: date) -> datetime:
 
 def share_of_month(day: date) -> float:
     """The share of its month that has passed at the end of an Asia/Kolkata day, above 0 and at most 1."""
-    first = day.replace(day=1)
-    next_first = (first + timedelta(days=31)).replace(day=1)
-    return day.day / (next_first - first).days
+    return day.day / n_days_of_month(day)
+
+
+def n_days_of_month(day: date) -> int:
+    """How many days the month of a day has."""
+    return monthrange(day.year, day.month)[1]
 
 
 def spending_of_month(run_times: Sequence[RunTime], lake_bytes: int, prices: Prices, *, day: date) -> pa.Table:
@@ -87,4 +91,4 @@ def total(spending: pa.Table, column: str) -> float:
 
 def days_of_month_so_far(day: date) -> list[date]:
     """The Asia/Kolkata days from the first of a day's month to the day itself."""
-    return [day_of(month_start(day)) + timedelta(days=k) for k in range(day.day)]
+    return days_between(day.replace(day=1), day)

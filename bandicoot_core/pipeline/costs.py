@@ -1,13 +1,12 @@
 """The cost report of a day: materializing it, and what it says."""
 
-from calendar import monthrange
 from collections.abc import Sequence
 from datetime import date
 
 from bandicoot_core.contracts import SPENDING
 from bandicoot_core.costs.charts import spending_against_limit
 from bandicoot_core.costs.prices import load_prices
-from bandicoot_core.costs.spending import RunTime, days_of_month_so_far, spending_of_month, total
+from bandicoot_core.costs.spending import RunTime, days_of_month_so_far, n_days_of_month, spending_of_month, total
 from bandicoot_core.evaluation.report import Report
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.lake.lake import Lake
@@ -60,7 +59,7 @@ def read_cost_report(lake: Lake, day: date) -> Report:
     picture = spending_against_limit(
         [each for each, _ in known],
         [amount for _, amount in known],
-        n_days_of_month=monthrange(day.year, day.month)[1],
+        n_days_of_month=n_days_of_month(day),
         projected_usd=projected,
         limit_usd=limit,
     )

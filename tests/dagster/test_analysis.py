@@ -3,31 +3,13 @@
 from typing import Any
 
 import dagster as dg
-import psycopg
 import pytest
 
 from bandicoot_dagster.config import WhyListedConfig
 from bandicoot_dagster.dagster_home import open_instance
 from bandicoot_dagster.definitions import build_definitions
 from tests.dagster.conftest import CALL_DATE, Programme
-
-
-def everything(programme: Programme) -> dict[str, Any]:
-    """Every byte of the lake and every row of schema `bandicoot`."""
-    lake = programme.installation.settings.home / "lake"
-    files = {str(path): path.read_bytes() for path in sorted(lake.rglob("*")) if path.is_file()}
-    with psycopg.connect(programme.installation.database_url) as connection:
-        tables = connection.execute(
-            "SELECT table_name FROM information_schema.tables "
-            "WHERE table_schema = 'bandicoot' AND table_type = 'BASE TABLE'"
-        ).fetchall()
-        rows = {
-            name: connection.execute(f'SELECT t::text FROM bandicoot."{name}" AS t ORDER BY 1').fetchall()
-            for (name,) in tables
-        }
-    assert files
-    assert rows["call_list"]
-    return {**files, **rows}
+from tests.everything_kept import everything
 
 
 def answer(programme: Programme, job: str, asset: str, config: dict[str, object]) -> dict[str, Any]:
@@ -39,11 +21,11 @@ def answer(programme: Programme, job: str, asset: str, config: dict[str, object]
 
 
 def test_a_list_with_another_budget_is_shown_and_written_nowhere(programme: Programme) -> None:
-    before = everything(programme)
+    before = everything(programme.installation.settings.home / "lake", programme.installation.database_url)
     shown = answer(
         programme, "what_if", "what_if_call_list", {**programme.list_options().model_dump(mode="json"), "budget": 30}
     )
-    assert everything(programme) == before
+    assert everything(programme.installation.settings.home / "lake", programme.installation.database_url) == before
     assert shown["dagster/row_count"] == 30
     assert shown["n_stay"] + shown["n_drop_out"] == 20
     assert shown["n_stay"] + shown["n_come_in"] == 30
@@ -62,7 +44,7 @@ def test_a_caregiver_on_the_list_and_one_who_is_not_are_explained(programme: Pro
             "(SELECT caregiver_id FROM bandicoot.call_list WHERE call_date = %s)",
             (CALL_DATE,),
         ).fetchone() or (None,)
-    before = everything(programme)
+    before = everything(programme.installation.settings.home / "lake", programme.installation.database_url)
     shown = answer(programme, "explain_listing", "why_listed", {"caregiver_id": listed})
     assert (shown["is_listed"], shown["rank"]) == (True, rank)
     assert shown["summary"].startswith(f"She is on the list of {CALL_DATE}, at rank 1 of 20")
@@ -70,7 +52,7 @@ def test_a_caregiver_on_the_list_and_one_who_is_not_are_explained(programme: Pro
     absent = answer(programme, "explain_listing", "why_listed", {"caregiver_id": other})
     assert not absent["is_listed"]
     assert absent["summary"].startswith(f"She is not on the list of {CALL_DATE}: ")
-    assert everything(programme) == before
+    assert everything(programme.installation.settings.home / "lake", programme.installation.database_url) == before
 
 
 def test_an_unknown_id_fails_the_run_with_the_reason(programme: Programme) -> None:
@@ -100,13 +82,13 @@ def test_two_models_are_shown_side_by_side(programme: Programme) -> None:
     options = programme.model_options.model_dump() | {"discount": 0.8}
     config = {"resources": {"training": {"config": options}}}
     programme.run("weekly_training", "2026-11-08", config)
-    before = everything(programme)
+    before = everything(programme.installation.settings.home / "lake", programme.installation.database_url)
     definitions = build_definitions(programme.installation.settings, programme.clock)
     with open_instance(programme.installation) as instance:
         ran = definitions.resolve_job_def("compare_models").execute_in_process(instance=instance)
     (event,) = ran.get_asset_materialization_events()
     shown = {name: data.value for name, data in event.step_materialization_data.materialization.metadata.items()}
-    assert everything(programme) == before
+    assert everything(programme.installation.settings.home / "lake", programme.installation.database_url) == before
     assert "Of the 100 for whom a call is worth most" in shown["summary"]
     assert "| discount | " in shown["table_of_options_that_differ"]
     assert shown["change_of_index"].startswith("![Change of index](data:image/png;base64,")

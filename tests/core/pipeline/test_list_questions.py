@@ -4,7 +4,6 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from small_installation import SmallInstallation
 
@@ -13,6 +12,7 @@ from bandicoot_core.pipeline.forgetting import forget_caregiver
 from bandicoot_core.pipeline.what_if import WhatIf, what_if_call_list
 from bandicoot_core.pipeline.why_listed import WhyListed, why_listed
 from bandicoot_core.settings import load_list_options
+from tests.everything_kept import everything
 from tests.source_programme import SourceProgramme
 
 CALL_DATE = date(2026, 11, 19)
@@ -39,23 +39,6 @@ def what_if(installation: SmallInstallation, **options: Any) -> WhatIf:
 
 def unmet(answer: WhyListed) -> list[str]:
     return [row["criterion"] for row in answer.rules.to_pylist() if not row["is_met"]]
-
-
-def everything(installation: SmallInstallation) -> dict[str, Any]:
-    """Every byte of the lake and every row of schema `bandicoot`."""
-    files = {str(path): path.read_bytes() for path in sorted((installation.home / "lake").rglob("*")) if path.is_file()}
-    with psycopg.connect(installation.programme.url) as connection:
-        tables = connection.execute(
-            "SELECT table_name FROM information_schema.tables "
-            "WHERE table_schema = 'bandicoot' AND table_type = 'BASE TABLE'"
-        ).fetchall()
-        rows = {
-            name: connection.execute(f'SELECT t::text FROM bandicoot."{name}" AS t ORDER BY 1').fetchall()
-            for (name,) in tables
-        }
-    assert files
-    assert rows["call_list"]
-    return {**files, **rows}
 
 
 def test_everybody_is_told_what_the_list_of_the_day_says(installation: SmallInstallation) -> None:
@@ -137,11 +120,11 @@ def test_a_what_if_with_the_same_options_is_the_list_that_stands(installation: S
 def test_a_what_if_tells_who_stays_comes_and_goes_and_changes_nothing(installation: SmallInstallation) -> None:
     installation.make_list(CALL_DATE, exploration_share=0)
     standing = [row["caregiver_key"] for row in installation.list_rows(CALL_DATE)]
-    before = everything(installation)
+    before = everything(installation.home / "lake", installation.programme.url)
     more = what_if(installation, budget=14, exploration_share=0)
     fewer = what_if(installation, budget=4, exploration_share=0, min_engagement=1)
     ask(installation, "CG-1")
-    assert everything(installation) == before
+    assert everything(installation.home / "lake", installation.programme.url) == before
 
     assert more.comparison is not None
     assert fewer.comparison is not None
