@@ -97,7 +97,7 @@ def _from_files(status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
         "(JSON lines or CSV); each is taken in once, and again only when it was changed.",
         job=ingest_event_files,
         default_status=status,
-        minimum_interval_seconds=60,
+        minimum_interval_seconds=30,
     )
     def events_from_files(
         context: dg.SensorEvaluationContext, stores: dg.ResourceParam[Installation], clock: dg.ResourceParam[Clock]
