@@ -1,9 +1,9 @@
 """Every setting of Bandicoot, once: its name, type, default, bounds and what it does.
 
-`Settings` is where things are and how much may be used; `ListOptions` and `ModelOptions` are what an analyst may
-choose for a run and see in the Launchpad; `EvaluationOptions` is how much work the reports may be. All are read from
-environment variables (`BANDICOOT_<NAME>`), and the table in the README is tested against this module. Nothing here
-opens a connection or asks the time.
+`Settings` is where things are and how much may be used, `LogOptions` how processes log; `ListOptions` and
+`ModelOptions` are what an analyst may choose for a run and see in the Launchpad; `EvaluationOptions` is how much work
+the reports may be. All are read from environment variables (`BANDICOOT_<NAME>`), and the table in the README is tested
+against this module. Nothing here opens a connection or asks the time.
 """
 
 from datetime import timedelta
@@ -210,6 +210,20 @@ class Settings(BaseSettings):
         return timedelta(weeks=self.warm_up_weeks)
 
 
+class LogOptions(BaseSettings):
+    """How every process logs; read apart from `Settings`, so that an invalid setting is logged in the right format."""
+
+    model_config = _ENVIRONMENT
+
+    log_format: Literal["text", "json"] = Field(
+        "text",
+        description=(
+            "How every process writes its log: `text`, as Dagster does, for a person; `json`, one object per line, for "
+            "what collects logs"
+        ),
+    )
+
+
 class ListOptions(BaseSettings):
     """What may be chosen for one day's call list."""
 
@@ -353,6 +367,14 @@ def load_settings(**overrides: Any) -> Settings:
         raise InvalidSettingError(describe_invalid(error)) from error
 
 
+def load_log_options(**overrides: Any) -> LogOptions:
+    """How to log, from the environment; InvalidSettingError names the variable and what it may be."""
+    try:
+        return LogOptions(**overrides)
+    except ValidationError as error:
+        raise InvalidSettingError(describe_invalid(error)) from error
+
+
 def load_list_options(**overrides: Any) -> ListOptions:
     """List options from the environment and the overrides; InvalidSettingError names what is out of bounds."""
     try:
@@ -397,7 +419,7 @@ def _is_secret(name: str) -> bool:
 def settings_table() -> str:
     """Every setting as a Markdown table: variable, default, bounds and what it does."""
     lines = ["| variable | default | what it does |", "| --- | --- | --- |"]
-    for model in (Settings, ListOptions, ModelOptions, EvaluationOptions):
+    for model in (Settings, LogOptions, ListOptions, ModelOptions, EvaluationOptions):
         for name, field in model.model_fields.items():
             default = field.get_default(call_default_factory=True)
             shown = "" if default in (None, (), {}) else f"`{default}`"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import click
 
 from bandicoot_core.settings import load_settings
+from bandicoot_dagster.logs import say
 from bandicoot_dagster.opening import open_installation
 from bandicoot_dagster.runtime import system_clock
 
@@ -46,7 +47,7 @@ def forget(caregiver_id: str, requested_by: str | None, reason: str, dry_run: bo
     )
     _say_rows(record.removed_rows, "nothing was found of this caregiver")
     click.echo(f"forgotten and suppressed; the record in bandicoot.forgettings is {record.suppression_hash}")
-    click.echo(_ELSEWHERE, err=True)
+    say(_ELSEWHERE)
 
 
 def _say_rows(rows: Mapping[str, int], otherwise: str) -> None:
