@@ -156,6 +156,25 @@ class Settings(BaseSettings):
     prices_file: Path | None = Field(
         None, description="TOML file of prices and of the monthly limit; empty means the list prices that come along"
     )
+    billing_table: str | None = Field(
+        None,
+        pattern=r"^[a-z][a-z0-9-]*[a-z0-9]\.[A-Za-z0-9_]+\.[A-Za-z0-9_-]+$",
+        description=(
+            "BigQuery table of the billing account's standard usage cost export, as `project.dataset.table`; empty "
+            "means that costs are estimated"
+        ),
+    )
+    billing_project: str | None = Field(
+        None,
+        pattern=r"^[a-z][a-z0-9-]*[a-z0-9]$",
+        description=(
+            "Google Cloud project whose costs on the bill count, and which asks for them; empty means all projects on "
+            "the bill, asked for by the process's own"
+        ),
+    )
+    billing_timeout_seconds: float = Field(
+        60, gt=0, le=3600, description="Seconds that BigQuery may take to answer for the bill"
+    )
     experiment: str = Field(
         "demo", min_length=1, description="Name of the running experiment; another name draws everybody anew"
     )
