@@ -28,7 +28,7 @@ from bandicoot_core.pipeline.costs import COST_REPORT
 from bandicoot_core.stores.channels import Channel
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.lake.lake import Lake
-from bandicoot_core.stores.published.call_lists import last_publication
+from bandicoot_core.stores.published.call_lists import Publication, last_publication
 from bandicoot_core.stores.published.incidents import (
     IncidentRecord,
     note_told,
@@ -55,12 +55,13 @@ class Look:
     n_told: int
 
 
-def look_for_alarms(stores: Installation, ends: Iterable[RunEnd], *, now: datetime) -> Look:
+def look_for_alarms(stores: Installation, ends: Iterable[RunEnd], *, now: datetime, is_lake_due: bool = True) -> Look:
     """Gather what stands at an aware moment, record what has changed since the last look, and tell what is owed.
 
     `ends` are the runs that have ended since the last look, in the order of their ends. Without a channel incidents
     are recorded all the same. A channel that fails, or a lake that cannot be read, does not keep the rest from being
-    done; UntoldAlarmError says so at the end, and the next look does what is left.
+    done; UntoldAlarmError says so at the end, and the next look does what is left. Unless `is_lake_due`, what follows
+    from the lake's partitions is left as it stands: in a bucket, looking costs requests.
     """
     failures: list[BandicootError] = []
     with stores.published() as connection:
@@ -69,14 +70,15 @@ def look_for_alarms(stores: Installation, ends: Iterable[RunEnd], *, now: dateti
         problems = standing_failures([each for each in standing if each.kind in RUN_KINDS], ends)
         newest = last_publication(connection)
         problems += late_list(newest.call_date if newest else None, now)
-        if newest is not None:
-            problems += unused_budget(newest.call_date, newest.n_rows, newest.budget)
+        as_it_stands = [each for each in standing if each.kind in _LAKE_KINDS]
         try:
-            problems += _problems_of_lake(stores.lake, now)
+            if newest is not None:
+                problems += unused_budget(newest.call_date, _n_places(stores.lake, newest), newest.budget)
+            problems += _problems_of_lake(stores.lake, now) if is_lake_due else as_it_stands
         except BandicootError as error:
             # Nothing is known about these: what was open stays so.
             failures.append(error)
-            problems += [each for each in standing if each.kind in _LAKE_KINDS]
+            problems += as_it_stands
         changes = compare(known, problems)
         n_opened, n_closed = record_changes(connection, to_open=changes.to_open, to_close=changes.to_close, now=now)
         n_told = _tell_all(stores, connection, now, failures)
@@ -90,6 +92,18 @@ def look_for_alarms(stores: Installation, ends: Iterable[RunEnd], *, now: dateti
 def describe_open_incidents(connection: psycopg.Connection) -> list[str]:
     """A line for each incident that is not over, the oldest first."""
     return [incident_line(_problem_of(each), each.opened_at) for each in open_incidents(connection)]
+
+
+def _n_places(lake: Lake, published: Publication) -> int:
+    """How many calls a list was made with: who was forgotten since has left it, and has used her place.
+
+    The list in the lake knows how many places it had; it is asked only when rows are missing.
+    """
+    if published.n_rows >= published.budget:
+        return published.n_rows
+    made = lake.manifest("call_list", published.call_date.isoformat())
+    n_places = 0 if made is None else int(made.facts.get("n_places", 0))
+    return max(published.n_rows, n_places)
 
 
 def _problems_of_lake(lake: Lake, now: datetime) -> list[Problem]:
