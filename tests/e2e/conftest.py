@@ -158,14 +158,20 @@ def published_url(first_run: FirstRun) -> str:
 
 
 @pytest.fixture(scope="package")
-def ui_url(demo_home: DemoHome, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def ui_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file with all that `bandicoot ui` and its children write, as JSON."""
+    return tmp_path_factory.mktemp("ui") / "ui.log"
+
+
+@pytest.fixture(scope="package")
+def ui_url(demo_home: DemoHome, ui_log: Path) -> Iterator[str]:
     """`bandicoot ui` on the home, for every module after; then it is terminated, and nothing of it may be left."""
-    log_path = tmp_path_factory.mktemp("ui") / "ui.log"
+    log_path = ui_log
     port = closed_port()
     with log_path.open("w") as log:
         served = subprocess.Popen(
             [*_COMMAND, "ui", "--port", str(port)],
-            env=demo_home.environment,
+            env=demo_home.environment | {"BANDICOOT_LOG_FORMAT": "json"},
             cwd=_PROJECT,
             stdout=log,
             stderr=subprocess.STDOUT,
