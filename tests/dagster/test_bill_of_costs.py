@@ -15,7 +15,6 @@ from bandicoot_core.settings import Settings, load_settings
 from bandicoot_dagster.assets.costs import cost_report
 from bandicoot_dagster.billing import Bill
 from bandicoot_dagster.resources import build_resources
-from tests.dagster.conftest import Programme
 from tests.servers.bigquery import BigQuery, bigquery_server, service_account
 
 DAY = date(2026, 11, 15)
@@ -116,18 +115,17 @@ def test_a_name_that_could_end_its_quotes_is_no_table() -> None:
         configured(billing_table="a-project.billing.x` WHERE TRUE --")
 
 
-def report(programme: Programme, settings: Settings) -> tuple[dg.ExecuteInProcessResult, dict[str, dict[str, Any]]]:
-    stores = programme.installation
-    resources = build_resources(settings) | {"stores": stores}
+def report(home: Path, url: str) -> tuple[dg.ExecuteInProcessResult, dict[str, dict[str, Any]]]:
+    resources = build_resources(configured(home=home, database_url=url))
     ran = dg.materialize([cost_report], partition_key=DAY.isoformat(), resources=resources)
-    rows = stores.lake.read(SPENDING, "cost_report", DAY.isoformat()).to_pylist()
+    rows = resources["stores"].lake.read(SPENDING, "cost_report", DAY.isoformat()).to_pylist()
     return ran, {row["component"]: row for row in rows}
 
 
 def test_the_report_shows_the_bill_in_the_place_of_estimates_and_up_to_when(
-    programme: Programme, bigquery: BigQuery
+    bigquery: BigQuery, published_url: str, tmp_path: Path
 ) -> None:
-    ran, rows = report(programme, configured())
+    ran, rows = report(tmp_path, published_url)
     assert rows["computing"]["billed_usd"] == pytest.approx(9.9)
     assert rows["lake"]["billed_usd"] == pytest.approx(0.1)
     assert rows["database"]["billed_usd"] is None
@@ -140,10 +138,10 @@ def test_the_report_shows_the_bill_in_the_place_of_estimates_and_up_to_when(
 
 
 def test_a_bill_that_cannot_be_read_leaves_the_estimate_with_a_warning(
-    programme: Programme, bigquery: BigQuery
+    bigquery: BigQuery, published_url: str, tmp_path: Path
 ) -> None:
     bigquery.refusal = (403, "Access Denied")
-    ran, rows = report(programme, configured())
+    ran, rows = report(tmp_path, published_url)
     assert ran.success
     assert {row["billed_usd"] for row in rows.values()} == {None}
     assert "daemon and UI" in rows

@@ -189,6 +189,8 @@ def test_a_forgotten_caregiver_is_in_no_store_and_nothing_else_has_changed(
         content = in_cache.get(name) if kind == b"string" else repr(in_cache.hgetall(name)).encode()
         assert her.encode() not in name + (content or b"")
     assert programme.published() == [row for row in listed if row[1] != her]
+    facts = programme.installation.lake.require("call_list", CALL_DATE.isoformat()).facts
+    assert (facts["n_listed"], facts["n_places"]) == (19, 20)  # her place counts as used
     for table, rows in published_tables(programme).items():
         assert rows == [row for row in published[table] if her not in row and not _is_of_key(table, row, key)]
     assert {place: rows.equals(others[place]) for place, rows in lake_rows(programme).items()} == dict.fromkeys(
