@@ -21,6 +21,10 @@ PROJECT = "projects/test"
 SUBSCRIPTION = f"{PROJECT}/subscriptions/events"
 TOPIC = f"{PROJECT}/topics/events"
 
+_MAX_REQUEST_BYTES = 512 * 1024
+_ID_LENGTH = 400
+"""Longer than ids are today: nothing may rest on their length."""
+
 
 @dataclass
 class _Lease:
@@ -130,6 +134,8 @@ class PubSubServer:
                     context.abort(grpc.StatusCode.UNAVAILABLE, "away")
                 if not self.has_subscription or getattr(request, "subscription", SUBSCRIPTION) != SUBSCRIPTION:
                     context.abort(grpc.StatusCode.NOT_FOUND, "no such subscription")
+                if sum(map(len, getattr(request, "ack_ids", ()))) > _MAX_REQUEST_BYTES:
+                    context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Request payload size exceeds the limit")
                 return answer(request, context)
             finally:
                 with self._idle:
@@ -167,7 +173,7 @@ class PubSubServer:
                 if message_id not in self._messages:
                     continue
                 self.n_delivered += 1
-                ack_id = f"{message_id}-{self.n_delivered}"
+                ack_id = f"{message_id}-{self.n_delivered}-".ljust(_ID_LENGTH, "x")
                 self._leases[ack_id] = _Lease(message_id, now + 10)
                 message = types.PubsubMessage(data=self._messages[message_id], message_id=message_id)
                 received.append(types.ReceivedMessage(ack_id=ack_id, message=message))
