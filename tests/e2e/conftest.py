@@ -25,6 +25,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 
 from bandicoot_core.calendar import last_closed_week
 from bandicoot_core.stores.embedded import server as embedded
+from tests.servers.pubsub import SUBSCRIPTION, PubSubServer, pubsub_server
 
 CALL_DATE = "2026-11-19"
 WEEK = last_closed_week(date.fromisoformat(CALL_DATE)).isoformat()
@@ -105,7 +106,14 @@ class Faults:
 
 
 @pytest.fixture(scope="session")
-def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoHome]:
+def broker() -> Iterator[PubSubServer]:
+    """A local Pub/Sub, from which the home takes in events while its daemon runs."""
+    with pubsub_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def empty_home(tmp_path_factory: pytest.TempPathFactory, broker: PubSubServer) -> Iterator[DemoHome]:
     """A home in which nothing has happened yet, small and quick settings, and none of the caller's own."""
     home = tmp_path_factory.mktemp("home")
     environment = {
@@ -116,6 +124,9 @@ def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoHome]:
         "BANDICOOT_TRAINING_WEEKS": "10",
         "BANDICOOT_N_CLUSTERS": "6",  # of so few caregivers, each of more clusters would hardly ever be called
         "BANDICOOT_LOOKBACK_DAYS": "42",
+        "BANDICOOT_EVENTS_SUBSCRIPTION": SUBSCRIPTION,
+        "BANDICOOT_EVENTS_FOLDER": str(home / "events"),
+        "PUBSUB_EMULATOR_HOST": broker.endpoint,
     }
     try:
         yield DemoHome(home, environment)
