@@ -67,6 +67,7 @@ BANDICOOT_FAULT_TRIES ?= 10
 faults: $(VENV)/dev.stamp servers
 	BANDICOOT_FAULT_TRIES=$(BANDICOOT_FAULT_TRIES) BANDICOOT_FAULT_REPORT=docs/reliability.md $(BIN)/pytest --timeout 3600 tests/faults
 
+# Fourteen nights; on two cores some 15 minutes.
 fortnight: $(VENV)/dev.stamp servers
 	BANDICOOT_FORTNIGHT=whole BANDICOOT_FORTNIGHT_REPORT=docs/fortnight.md $(BIN)/pytest --timeout 3600 tests/fortnight
 

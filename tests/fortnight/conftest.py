@@ -26,14 +26,16 @@ WHOLE = Plan(
     source_returns="01:30",
     outage=date(2026, 2, 12),
     messages_missing_from=date(2026, 2, 5),
+    burst=date(2026, 2, 16),
 )
 SHORT = Plan(
-    first_day=date(2026, 2, 6),
-    n_nights=3,
-    late_source=date(2026, 2, 7),
+    first_day=date(2026, 2, 5),
+    n_nights=4,
+    late_source=date(2026, 2, 6),
     source_returns="01:04",
     outage=date(2026, 2, 9),
-    messages_missing_from=date(2026, 2, 6),
+    messages_missing_from=date(2026, 2, 5),
+    burst=date(2026, 2, 8),
 )
 
 
@@ -58,8 +60,8 @@ def lived() -> Iterator[Lived]:
         site.pass_until(india(plan.first_day, "12:10"))
         days = list(live_through(site, plan))
         lived = Lived(site, plan, days, site.runs()[n_runs:])
-        print(f"\n{document(days, lived.runs, time.monotonic() - began)}\n{site.seconds}")
+        print(f"\n{document(days, lived.runs)}\n{time.monotonic() - began:.0f} s, of which {site.seconds}")
         yield lived
     path = os.environ.get("BANDICOOT_FORTNIGHT_REPORT")
     if path:
-        Path(path).write_text(document(days, lived.runs, time.monotonic() - began))
+        Path(path).write_text(document(days, lived.runs))

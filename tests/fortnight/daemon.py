@@ -1,8 +1,8 @@
 """Dagster's daemon as `dagster-daemon run` starts it, but for its pauses: they end by the clock that the test moves.
 
 Dagster's loops wait for a minute, or for some seconds, by the monotonic clock; a test that moves the wall clock on by
-an hour would have to wait for them all the same. Beside that each loop says while it pauses when its last turn began, so
-that the test knows that everything has been looked at since the clock was moved.
+an hour would have to wait for them all the same. Beside that each loop says while it pauses when its last turn began,
+so that the test knows that everything has been looked at since the clock was moved.
 
 python -m tests.fortnight.daemon FOLDER -w WORKSPACE
 """

@@ -6,9 +6,11 @@ health workers call whom the list of the day names and write down what came of i
 - a source that is late: the replica stands still when the night begins, and has caught up half an hour later;
 - an outage: the daemon is killed in the evening and started in the morning;
 - a bad model: most messages of the last days of a week come into the programme's database only on Sunday evening, so
-  that the week looks incomplete to the training on Sunday at 02:00.
+  that the week looks incomplete to the training on Sunday at 02:00;
+- a burst: at noon some thousand events come through Pub/Sub within a minute, many of them twice and all in disorder.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -18,6 +20,7 @@ from tests.fortnight.site import FortnightSite, Published, Told, india
 
 _ONE_DAY = timedelta(days=1)
 _HELD = "held_messages"
+_BURST_CAREGIVERS, _BURST_MESSAGES = 60, 30
 _OUTCOMES = ("reached", "no_answer", "reached", "busy", "reached", "refused")
 
 
@@ -34,6 +37,8 @@ class Plan:
     outage: date
     messages_missing_from: date
     """Messages sent from this day until its week ends come on Sunday evening."""
+    burst: date
+    """The day at whose noon many events come at once."""
 
     @property
     def list_days(self) -> list[date]:
@@ -46,6 +51,17 @@ class Plan:
         return week_of(self.messages_missing_from) + timedelta(days=7)
 
 
+@dataclass(frozen=True)
+class Burst:
+    """Who opened messages, all of them Unresponsive before, and what became of their events."""
+
+    caregiver_ids: frozenset[str]
+    n_events: int
+    n_in_lake: int
+    n_responsive: int
+    """Of these caregivers, in the published states right after."""
+
+
 @dataclass
 class Day:
     """What happened from the evening before a day to its noon."""
@@ -54,10 +70,13 @@ class Day:
     happened: list[str] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
     published: Published | None = None
+    burst: Burst | None = None
 
 
 def live_through(site: FortnightSite, plan: Plan) -> Iterator[Day]:
     """Let the nights pass one after the other on a site that has begun; gives each day at its noon."""
+    for published in site.lists():
+        _call(site, published)
     for day in plan.list_days:
         record = Day(day)
         n_told = len(site.told)
@@ -116,6 +135,9 @@ def _morning(site: FortnightSite, plan: Plan, day: date, record: Day) -> None:
         if published.call_date == day:
             _call(site, published)
     site.pass_until(india(day, "12:00"))
+    if day == plan.burst:
+        record.burst = _burst(site, day)
+        record.happened.append(f"{record.burst.n_events:,} events came at noon")
     assert day_of(site.clock.now()) == day
 
 
@@ -132,6 +154,36 @@ def _call(site: FortnightSite, published: Published) -> None:
             site.clock.now() - timedelta(minutes=60 - place),
             _OUTCOMES[place % len(_OUTCOMES)],
         )
+
+
+def _burst(site: FortnightSite, day: date) -> Burst:
+    """Some caregivers who opened nothing for a week open many messages in the morning, which is told at noon."""
+    rows = site.sql(
+        "SELECT caregiver_id FROM bandicoot.caregiver_states WHERE state = 'U' ORDER BY md5(caregiver_id) LIMIT %s",
+        _BURST_CAREGIVERS,
+    )
+    caregiver_ids = frozenset(str(caregiver_id) for (caregiver_id,) in rows)
+    payloads = [
+        _event(day, caregiver_id, number, event_type)
+        for caregiver_id in sorted(caregiver_ids)
+        for number in range(_BURST_MESSAGES)
+        for event_type in ("sms_delivered", "sms_opened")
+    ]
+    site.broker.publish([*payloads, *payloads[::5]])
+    site.pass_until(india(day, "12:03"))
+    manifest = site.installation.lake.manifest("received_events", day.isoformat())
+    [(n_responsive,)] = site.sql(
+        "SELECT count(*) FROM bandicoot.caregiver_states WHERE state = 'R' AND caregiver_id = ANY(%s)",
+        sorted(caregiver_ids),
+    )
+    return Burst(caregiver_ids, len(payloads), manifest.n_rows() if manifest else 0, int(str(n_responsive)))
+
+
+def _event(day: date, caregiver_id: str, number: int, event_type: str) -> bytes:
+    at = india(day, "09:00") + timedelta(minutes=5 * number, seconds=event_type == "sms_opened")
+    metadata = {"message_id": f"{caregiver_id} {number}"}
+    event = {"event_type": event_type, "caregiver_id": caregiver_id, "timestamp": at.isoformat(), "metadata": metadata}
+    return json.dumps(event).encode()
 
 
 def _hold(site: FortnightSite, plan: Plan) -> int:

@@ -1,4 +1,4 @@
-"""A site of real processes in the test's time: PostgreSQL with a replica as the source, code server, daemon, webhook.
+"""A site in the test's time: PostgreSQL with a replica as the source, code server, daemon, a broker, a webhook.
 
 Here is how it is built, how time passes on it, and what can be seen of it. What happens on which day belongs to
 scenario, and what has to come of it to the tests.
@@ -28,6 +28,7 @@ from tests.fortnight.moved_clock import MovedClock
 from tests.servers.alarm_receivers import Hook, webhook_server
 from tests.servers.debian_postgres import DebianPostgres, debian_postgres
 from tests.servers.processes import free_port, kill, private_folder
+from tests.servers.pubsub import SUBSCRIPTION, PubSubServer, pubsub_server
 
 N_CAREGIVERS = 800
 SEED = 11
@@ -37,7 +38,7 @@ _A_LOOK = timedelta(seconds=61)
 """After so long every sensor is due again."""
 _A_TURN = timedelta(seconds=6)
 """After so long the daemon takes runs from the queue again."""
-_PATIENCE_SECONDS = 120
+_PATIENCE_SECONDS = 240
 _LOOPS = ("SENSOR", "SCHEDULER")
 _OPTIONS = {
     "BANDICOOT_BUDGET": str(BUDGET),
@@ -100,6 +101,7 @@ class FortnightSite:
     primary: DebianPostgres
     replica: DebianPostgres
     hook: Hook
+    broker: PubSubServer
     told: list[Told] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     """How long parts of the test took, in real time."""
@@ -134,6 +136,8 @@ class FortnightSite:
             "BANDICOOT_DATABASE_URL": self.primary.url(DATABASE),
             "BANDICOOT_SOURCE_URL": self.replica.url(DATABASE),
             "BANDICOOT_ALARM_WEBHOOK_URL": self.hook.url,
+            "BANDICOOT_EVENTS_SUBSCRIPTION": SUBSCRIPTION,
+            "PUBSUB_EMULATOR_HOST": self.broker.endpoint,
             "BANDICOOT_DAGSTER_STORAGE": self.installation.dagster_storage_url,
             "DAGSTER_HOME": str(self.folder / "home" / "dagster"),
             "DAGSTER_EVENT_BATCH_SIZE": "500",
@@ -272,9 +276,9 @@ class FortnightSite:
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while waiting := [run for run in self.runs() if not run.is_over]:
             assert time.monotonic() < deadline, f"{waiting}\n{self.logs()}"
-            if any(run.status == "QUEUED" for run in waiting):
+            if all(run.status == "QUEUED" for run in waiting):
                 self.clock.advance(_A_TURN)
-            time.sleep(0.1)
+            time.sleep(0.2)
 
     def _note_what_was_told(self) -> None:
         for posted in self.hook.posted[len(self.told) :]:
@@ -342,7 +346,10 @@ def fortnight_site(begins_at: datetime) -> Iterator[FortnightSite]:
             # As docs/operations.md has it; and waiting counts by the wall clock, which is moved.
             primary.replica(hot_standby_feedback="on", max_standby_streaming_delay="-1")
         )
-        site = FortnightSite(folder, clock, primary, replica, stack.enter_context(webhook_server()))
+        hook = stack.enter_context(webhook_server())
+        broker = stack.enter_context(pubsub_server(seed=SEED, repeated_share=0.1, is_shuffled=True))
+        broker.wait_seconds = 0.05
+        site = FortnightSite(folder, clock, primary, replica, hook, broker)
         stack.callback(site.end)
         yield site
 

@@ -1,7 +1,7 @@
-"""Nights pass under the real daemon with an outage, a late source and a bad model: which lists, and which alarms."""
+"""Nights pass under the real daemon with an outage, a late source, a bad model and a burst: the lists and alarms."""
 
 from collections import Counter
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 
@@ -10,10 +10,12 @@ from tests.fortnight.conftest import IS_WHOLE, Lived
 from tests.fortnight.record import is_in_time
 from tests.fortnight.site import BUDGET
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 FIRST_MODEL = "2026-01-25"
 """The week of the champion with which all begins."""
+
+COOL_DOWN = timedelta(days=14)
 
 # Day, whether its list was out by two o'clock, and the week of the model that made it.
 LISTS = (
@@ -35,6 +37,7 @@ LISTS = (
     ]
     if IS_WHOLE
     else [
+        ("2026-02-06", True, FIRST_MODEL),
         ("2026-02-07", True, FIRST_MODEL),
         ("2026-02-08", True, FIRST_MODEL),
         ("2026-02-09", False, FIRST_MODEL),
@@ -77,9 +80,11 @@ def test_people_are_told_what_they_have_to_know_and_nothing_else(lived: Lived) -
 
 
 def test_every_list_uses_its_budget_and_nobody_is_listed_again_within_the_cool_down(lived: Lived) -> None:
-    listed = Counter(caregiver_id for each in lived.site.lists() for caregiver_id in each.caregiver_ids)
-    assert {len(each.caregiver_ids) for each in lived.site.lists()} == {BUDGET}
-    assert set(listed.values()) == {1}
+    lists = lived.site.lists()
+    assert {len(each.caregiver_ids) for each in lists} == {BUDGET}
+    for later in lists:
+        recent = [each for each in lists if timedelta(0) < later.call_date - each.call_date < COOL_DOWN]
+        assert not set(later.caregiver_ids) & {caregiver for each in recent for caregiver in each.caregiver_ids}
 
 
 def test_every_day_is_closed_once_and_only_what_was_late_or_bad_has_failed(lived: Lived) -> None:
@@ -97,6 +102,20 @@ def test_every_day_is_closed_once_and_only_what_was_late_or_bad_has_failed(lived
         "housekeeping": n_sundays,
         **({"weekly_training": n_sundays - 1} if n_sundays > 1 else {}),
     }
+
+
+def test_a_burst_of_events_is_in_the_lake_once_and_in_the_next_list(lived: Lived) -> None:
+    [at] = [place for place, day in enumerate(lived.days) if day.burst is not None]
+    burst, after = lived.days[at].burst, lived.days[at + 1]
+    assert burst is not None
+    assert burst.n_events > 3000
+    assert (burst.n_in_lake, burst.n_responsive) == (burst.n_events, len(burst.caregiver_ids))
+    assert lived.site.broker.n_left == 0
+    assert lived.site.sql("SELECT count(*) FROM bandicoot.dead_letters") == [(0,)]
+    states = lived.site.sql("SELECT caregiver_id, state FROM bandicoot.call_list WHERE call_date = %s", after.day)
+    assert {state for caregiver_id, state in states if caregiver_id in burst.caregiver_ids} <= {"R"}
+    kept = lived.site.sql("SELECT state, count(*) FROM bandicoot.caregiver_states GROUP BY state")
+    assert set(dict(kept)) == {"R", "U"}
 
 
 def test_no_tick_of_a_schedule_or_sensor_has_failed(lived: Lived) -> None:
