@@ -1,9 +1,9 @@
 """Every setting of Bandicoot, once: its name, type, default, bounds and what it does.
 
-`Settings` is where things are and how much may be used; `ListOptions` and `ModelOptions` are what an analyst may
-choose for a run and see in the Launchpad; `EvaluationOptions` is how much work the reports may be. All are read from
-environment variables (`BANDICOOT_<NAME>`), and the table in the README is tested against this module. Nothing here
-opens a connection or asks the time.
+`Settings` is where things are and how much may be used, `LogOptions` how processes log; `ListOptions` and
+`ModelOptions` are what an analyst may choose for a run and see in the Launchpad; `EvaluationOptions` is how much work
+the reports may be. All are read from environment variables (`BANDICOOT_<NAME>`), and the table in the README is tested
+against this module. Nothing here opens a connection or asks the time.
 """
 
 from datetime import timedelta
@@ -169,6 +169,25 @@ class Settings(BaseSettings):
     prices_file: Path | None = Field(
         None, description="TOML file of prices and of the monthly limit; empty means the list prices that come along"
     )
+    billing_table: str | None = Field(
+        None,
+        pattern=r"^[a-z][a-z0-9-]*[a-z0-9]\.[A-Za-z0-9_]+\.[A-Za-z0-9_-]+$",
+        description=(
+            "BigQuery table of the billing account's standard usage cost export, as `project.dataset.table`; empty "
+            "means that costs are estimated"
+        ),
+    )
+    billing_project: str | None = Field(
+        None,
+        pattern=r"^[a-z][a-z0-9-]*[a-z0-9]$",
+        description=(
+            "Google Cloud project whose costs on the bill count, and which asks for them; empty means all projects on "
+            "the bill, asked for by the process's own"
+        ),
+    )
+    billing_timeout_seconds: float = Field(
+        60, gt=0, le=3600, description="Seconds that BigQuery may take to answer for the bill"
+    )
     experiment: str = Field(
         "demo", min_length=1, description="Name of the running experiment; another name draws everybody anew"
     )
@@ -221,6 +240,20 @@ class Settings(BaseSettings):
     def warm_up(self) -> timedelta:
         """Length of the warm-up."""
         return timedelta(weeks=self.warm_up_weeks)
+
+
+class LogOptions(BaseSettings):
+    """How every process logs; read apart from `Settings`, so that an invalid setting is logged in the right format."""
+
+    model_config = _ENVIRONMENT
+
+    log_format: Literal["text", "json"] = Field(
+        "text",
+        description=(
+            "How every process writes its log: `text`, as Dagster does, for a person; `json`, one object per line, for "
+            "what collects logs"
+        ),
+    )
 
 
 class ListOptions(BaseSettings):
@@ -366,6 +399,14 @@ def load_settings(**overrides: Any) -> Settings:
         raise InvalidSettingError(describe_invalid(error)) from error
 
 
+def load_log_options(**overrides: Any) -> LogOptions:
+    """How to log, from the environment; InvalidSettingError names the variable and what it may be."""
+    try:
+        return LogOptions(**overrides)
+    except ValidationError as error:
+        raise InvalidSettingError(describe_invalid(error)) from error
+
+
 def load_list_options(**overrides: Any) -> ListOptions:
     """List options from the environment and the overrides; InvalidSettingError names what is out of bounds."""
     try:
@@ -410,7 +451,7 @@ def _is_secret(name: str) -> bool:
 def settings_table() -> str:
     """Every setting as a Markdown table: variable, default, bounds and what it does."""
     lines = ["| variable | default | what it does |", "| --- | --- | --- |"]
-    for model in (Settings, ListOptions, ModelOptions, EvaluationOptions):
+    for model in (Settings, LogOptions, ListOptions, ModelOptions, EvaluationOptions):
         for name, field in model.model_fields.items():
             default = field.get_default(call_default_factory=True)
             shown = "" if default in (None, (), {}) else f"`{default}`"

@@ -5,6 +5,7 @@ Each command is a few lines over the stores and the pipeline. Results go to stan
 standard error; the exit codes are those of `EXIT_CODES` and fit for cron.
 """
 
+import logging
 import sys
 from collections.abc import Callable
 from datetime import date
@@ -38,6 +39,7 @@ from bandicoot_dagster.cli_forget import forget
 from bandicoot_dagster.cli_lake import lake
 from bandicoot_dagster.cli_model import model
 from bandicoot_dagster.cli_status import status
+from bandicoot_dagster.logs import logs_are_json, say, set_up_logs, tell
 from bandicoot_dagster.opening import open_installation
 from bandicoot_dagster.runtime import system_clock
 
@@ -65,9 +67,15 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            set_up_logs()
             return super().invoke(ctx)
+        except click.UsageError as error:
+            if not logs_are_json():
+                raise
+            tell(f"bandicoot: {error.format_message()}", logging.ERROR, error=error)
+            ctx.exit(error.exit_code)
         except BandicootError as error:
-            click.echo(f"bandicoot: {error}", err=True)
+            tell(f"bandicoot: {error}", logging.ERROR, error=error)
             codes = [code for kind, code in EXIT_CODES.items() if isinstance(error, kind)]
             ctx.exit(codes[0] if codes else 1)
 
@@ -105,7 +113,7 @@ def run(as_of: str | None) -> None:
 
     without_new_model: BandicootError | None = None
     try:
-        catch_up(installation, call_date, list_options=list_options, model_options=model_options, say=_say)
+        catch_up(installation, call_date, list_options=list_options, model_options=model_options, say=say)
     except (RejectedModelError, TrainingFailedError) as error:
         without_new_model = error
     _print_list(installation, call_date, None)
@@ -192,20 +200,20 @@ def _continue_demo(installation: "Installation", settings: Settings, call_date: 
     elif stored.as_of_date < call_date:
         from bandicoot_dagster.demo_source import extend_demo
 
-        _say(f"demo programme: continuing from {stored.as_of_date} to {call_date}")
+        say(f"demo programme: continuing from {stored.as_of_date} to {call_date}")
         extend_demo(installation, stored, call_date, on_progress=_progress())
 
 
 def _fill_demo(installation: "Installation", settings: Settings, *, n_caregivers: int, seed: int, day: date) -> None:
     from bandicoot_dagster.demo_source import fill_demo
 
-    _say(f"demo programme: {n_caregivers:,} caregivers, seed {seed}, up to {day}")
+    say(f"demo programme: {n_caregivers:,} caregivers, seed {seed}, up to {day}")
     fill_demo(installation, n_caregivers=n_caregivers, seed=seed, day=day, on_progress=_progress())
 
 
 def _progress() -> Callable[[str, int, int], None]:
     """A callback that shows how far a long piece of work is, on one line of a terminal or every quarter elsewhere."""
-    is_terminal = sys.stderr.isatty()
+    is_terminal = sys.stderr.isatty() and not logs_are_json()
     shown: dict[str, int] = {}
 
     def on_progress(what: str, n_done: int, n_total: int) -> None:
@@ -214,8 +222,11 @@ def _progress() -> Callable[[str, int, int], None]:
         if percent // step == shown.get(what, -1) // step and n_done < n_total:
             return
         shown[what] = percent
-        end = "\r" if is_terminal and n_done < n_total else "\n"
-        print(f"    {what:<24} {percent:3d}%", end=end, file=sys.stderr, flush=True)  # noqa: T201
+        line = f"    {what:<24} {percent:3d}%"
+        if is_terminal and n_done < n_total:
+            print(line, end="\r", file=sys.stderr, flush=True)  # noqa: T201
+        else:
+            say(line)
 
     return on_progress
 
@@ -226,10 +237,6 @@ def _say_where(installation: "Installation") -> None:
     if installation.is_embedded:
         click.echo(f"  read it:  psql '{installation.database_url}' -c 'TABLE bandicoot.current_call_list'")
     click.echo("  see how it was made:  bandicoot ui")
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
 
 
 def _print_list(
@@ -267,7 +274,7 @@ def _print_list_again(
             "then; the software has changed since, or a caregiver was forgotten"
         )
     same = "the list that was made then, value by value" if made.is_identical else "not the list that was made then"
-    _say(f"made again with model {made.model_version}: {same}")
+    say(f"made again with model {made.model_version}: {same}")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import click
 
 from bandicoot_core.calendar import day_of, last_closed_week, parse_day, week_of
 from bandicoot_core.settings import load_settings
+from bandicoot_dagster.logs import say
 from bandicoot_dagster.opening import open_installation
 from bandicoot_dagster.runtime import system_clock
 
@@ -71,14 +72,14 @@ def evaluate(name: str, week: str | None, again: bool, json_file: Path | None, p
     report = source.read(installation.lake, sunday)
     if json_file is not None:
         json_file.write_text(json.dumps(_as_plain(report), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        click.echo(f"written to {json_file}", err=True)
+        say(f"written to {json_file}")
     if pictures is not None:
         from bandicoot_core.evaluation.report import picture_file_name
 
         pictures.mkdir(parents=True, exist_ok=True)
         for heading, png in report.pictures.items():
             (pictures / picture_file_name(heading)).write_bytes(png)
-        click.echo(f"{len(report.pictures)} pictures written to {pictures}", err=True)
+        say(f"{len(report.pictures)} pictures written to {pictures}")
     click.echo(_as_text(report))
 
 
@@ -88,7 +89,7 @@ def _make(installation: "Installation", asset: str, week: date) -> None:
     from bandicoot_dagster.launch import execute_step
     from bandicoot_dagster.plan import Step
 
-    click.echo(f"{asset}: {week} (not made yet, or to be made again)", err=True)
+    say(f"{asset}: {week} (not made yet, or to be made again)")
     step = Step("evaluation", week.isoformat(), week.isoformat(), why="asked for on the command line")
     with open_instance(installation) as instance:
         execute_step(build_definitions(installation.settings), instance, step, only_asset=asset)

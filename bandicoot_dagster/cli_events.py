@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from bandicoot_core.errors import InvalidSettingError
+from bandicoot_core.errors import ConflictingWriteError, InvalidSettingError
 from bandicoot_core.settings import load_settings
 from bandicoot_dagster.opening import open_installation
 from bandicoot_dagster.runtime import system_clock
@@ -28,7 +28,7 @@ def ingest(seconds: float) -> None:
 
     Beside running sensors it is harmless: an event counts once, whoever takes it in.
     """
-    from bandicoot_core.pipeline.event_sources import consume_subscription, ingest_file, new_files
+    from bandicoot_core.pipeline.event_sources import consume_subscription, ingest_new_files
     from bandicoot_core.pipeline.received_events import ingest_waiting
 
     settings = load_settings()
@@ -41,8 +41,13 @@ def ingest(seconds: float) -> None:
     if (subscription := stores.event_subscription()) is not None:
         with subscription:
             total += consume_subscription(stores, subscription, clock=system_clock, seconds=seconds, holder=_HOLDER)
-    for file in new_files(stores, settings.events_folder, now=system_clock()) if settings.events_folder else []:
-        total += ingest_file(stores, file, clock=system_clock, holder=_HOLDER)
+    unread = []
+    if settings.events_folder is not None:
+        for outcome in ingest_new_files(stores, settings.events_folder, clock=system_clock, holder=_HOLDER):
+            if outcome.ingested is not None:
+                total += outcome.ingested
+            if outcome.error is not None:
+                unread.append(outcome.error)
     for name, n in (
         ("new events", total.n_new),
         ("known already", total.n_repeated),
@@ -52,6 +57,8 @@ def ingest(seconds: float) -> None:
         ("states changed", total.n_states),
     ):
         click.echo(f"{name:<34} {n:>10,}")
+    if unread:
+        raise ConflictingWriteError("; ".join(map(str, unread)))
 
 
 @events.command()

@@ -1,6 +1,7 @@
 """The command `bandicoot forget CAREGIVER_ID`: removes a caregiver from every store, for good.
 
-What is removed, in which order, and what is kept instead belongs to bandicoot_core.pipeline.forgetting.
+What is removed, in which order, and what is kept instead belongs to bandicoot_core.pipeline.forgetting; the runs in
+which somebody asked about her, to asked_runs.
 """
 
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 import click
 
 from bandicoot_core.settings import load_settings
+from bandicoot_dagster.logs import say
 from bandicoot_dagster.opening import open_installation
 from bandicoot_dagster.runtime import system_clock
 
@@ -24,7 +26,7 @@ _ELSEWHERE = (
 @click.option("--reason", metavar="TEXT", default="", help="Why, for the record; name nobody.")
 @click.option("--dry-run", is_flag=True, help="Only say how many rows there are of her.")
 def forget(caregiver_id: str, requested_by: str | None, reason: str, dry_run: bool) -> None:
-    """Remove a caregiver from the lake, the published tables and the cache, and never take her in again.
+    """Remove a caregiver from the lake, the published tables, the cache and runs that asked about her, for good.
 
     A record without her identity stays. When it ends early, the same command finishes the job.
     """
@@ -35,18 +37,29 @@ def forget(caregiver_id: str, requested_by: str | None, reason: str, dry_run: bo
             raise click.UsageError(f"{name} names the caregiver; the record must not")
 
     from bandicoot_core.pipeline.forgetting import find_caregiver, forget_caregiver
+    from bandicoot_core.stores.published.forgettings import add_removed_rows
+    from bandicoot_dagster.asked_runs import PLACE, asked_about, forget_asked
+    from bandicoot_dagster.dagster_home import open_instance
 
     installation = open_installation(load_settings())
     if dry_run:
-        _say_rows(find_caregiver(installation, caregiver_id), "nothing is known of this caregiver")
+        found = dict(find_caregiver(installation, caregiver_id))
+        with open_instance(installation) as instance:
+            n_runs = len(asked_about(instance, installation.dagster_storage_url, caregiver_id))
+        _say_rows(found | ({PLACE: n_runs} if n_runs else {}), "nothing is known of this caregiver")
         click.echo("nothing was changed")
         return
     record = forget_caregiver(
         installation, caregiver_id, requested_by=(requested_by or "").strip(), reason=reason, clock=system_clock
     )
-    _say_rows(record.removed_rows, "nothing was found of this caregiver")
+    with open_instance(installation) as instance, installation.published() as connection:
+        n_runs = forget_asked(instance, installation.dagster_storage_url, caregiver_id)
+        add_removed_rows(connection, record.suppression_hash, PLACE, n_runs)
+    before = record.removed_rows.get(PLACE, 0)
+    removed = {**record.removed_rows, **({PLACE: before + n_runs} if before + n_runs else {})}
+    _say_rows(removed, "nothing was found of this caregiver")
     click.echo(f"forgotten and suppressed; the record in bandicoot.forgettings is {record.suppression_hash}")
-    click.echo(_ELSEWHERE, err=True)
+    say(_ELSEWHERE)
 
 
 def _say_rows(rows: Mapping[str, int], otherwise: str) -> None:

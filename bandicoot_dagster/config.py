@@ -68,7 +68,7 @@ class WhyListedConfig(dg.Config):
         min_length=1,
         description=(
             "Her id as the source spells it, for example CG-000123 (at least 1 character). It stays in the run's "
-            "configuration until the run is deleted"
+            "configuration until the run is deleted, as `bandicoot forget` does"
         ),
     )
 

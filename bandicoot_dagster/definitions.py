@@ -30,6 +30,7 @@ from bandicoot_dagster.event_files import ingest_event_files  # noqa: E402
 from bandicoot_dagster.events_sensor import event_sensors  # noqa: E402
 from bandicoot_dagster.housekeeping import housekeeping  # noqa: E402
 from bandicoot_dagster.jobs import all_jobs  # noqa: E402
+from bandicoot_dagster.logs import set_up_logs  # noqa: E402
 from bandicoot_dagster.progress import progress_logger  # noqa: E402
 from bandicoot_dagster.resources import build_resources  # noqa: E402
 from bandicoot_dagster.runtime import Clock, system_clock  # noqa: E402
@@ -66,6 +67,9 @@ ALL_ASSETS = [
     analysis.what_if_call_list,
     analysis.model_comparison,
 ]
+
+# Whoever loads the code logs as the setting says: the code server, and each process that executes a run.
+set_up_logs(assets=[asset.key.to_user_string() for asset in ALL_ASSETS])
 
 
 def build_definitions(settings: Settings | None = None, clock: Clock = system_clock) -> dg.Definitions:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from bandicoot_core.errors import TransientError
-from bandicoot_core.pipeline.event_sources import ingest_file, new_files
-from bandicoot_core.pipeline.received_events import ingest_waiting
+from bandicoot_core.errors import ConflictingWriteError, TransientError
+from bandicoot_core.pipeline.event_sources import ingest_new_files
+from bandicoot_core.pipeline.received_events import Ingested, ingest_waiting
 from bandicoot_core.stores.installation import Installation
 from bandicoot_dagster.assets.events import materialization
 from bandicoot_dagster.runtime import Clock
@@ -24,20 +24,30 @@ def ingest_files(
     """Take in every new file, and events that waited for their caregivers; each file counts once it is whole."""
     holder = f"run {context.run.run_id[:8]}"
     folder = stores.settings.events_folder
+    unread: list[ConflictingWriteError] = []
     try:
         total = ingest_waiting(stores, holder=holder)
-        for file in new_files(stores, folder, now=clock()) if folder else []:
-            ingested = ingest_file(stores, file, clock=clock, holder=holder)
-            context.log.info(
-                f"{file.uri}: {ingested.n_messages:,} messages, {ingested.n_new:,} new events, "
-                f"{ingested.n_repeated:,} known, {ingested.n_waiting:,} waiting, {ingested.n_dead:,} dead letters"
-            )
-            total += ingested
+        for outcome in ingest_new_files(stores, folder, clock=clock, holder=holder) if folder else ():
+            if outcome.error is not None:
+                unread.append(outcome.error)
+            if outcome.ingested is not None:
+                context.log.info(_line(outcome.file.uri, outcome.ingested))
+                total += outcome.ingested
     except TransientError as error:
         raise dg.RetryRequested(max_retries=N_RETRIES, seconds_to_wait=SECONDS_BETWEEN) from error
     for day in sorted(total.partitions):
         yield materialization(total.partitions[day])
+    if unread:
+        # The others are taken in; these are looked at again with the next run.
+        raise ConflictingWriteError("; ".join(map(str, unread)))
     yield dg.Output(None)
+
+
+def _line(uri: str, ingested: Ingested) -> str:
+    return (
+        f"{uri}: {ingested.n_messages:,} messages, {ingested.n_new:,} new events, {ingested.n_repeated:,} known, "
+        f"{ingested.n_waiting:,} waiting, {ingested.n_dead:,} dead letters"
+    )
 
 
 @dg.job(

@@ -20,6 +20,7 @@ from bandicoot_dagster.assets import (
     simulation,
     source,
 )
+from bandicoot_dagster.automation import FOLLOWED
 
 _MAX_RUNTIME = "dagster/max_runtime"
 """After so many seconds Dagster's run monitoring fails a run: it hangs, and its pools would stay taken. A run
@@ -32,7 +33,7 @@ nightly = dg.define_asset_job(
     ),
     description="Closes a day: its registry snapshot, message events, doses and calls, and every caregiver's state.",
     # An hour: by then the list is late (02:00), and the next try must be able to start.
-    tags={_MAX_RUNTIME: "3600"},
+    tags={_MAX_RUNTIME: "3600", **FOLLOWED},
     executor_def=dg.in_process_executor,
 )
 
@@ -59,7 +60,7 @@ weekly_training = dg.define_asset_job(
     ),
     description="Trains the model of a week over its training window and promotes it when its checks pass.",
     # Two hours: 02:00 to 04:00 leaves two more until the model is due at 06:00.
-    tags={_MAX_RUNTIME: "7200"},
+    tags={_MAX_RUNTIME: "7200", **FOLLOWED},
     executor_def=dg.in_process_executor,
 )
 

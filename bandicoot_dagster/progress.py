@@ -1,6 +1,7 @@
 """A Dagster logger that tells a person at a terminal which asset is being made and how long each took.
 
-Selected by the command line through run configuration; runs started from the UI keep Dagster's own logger.
+Selected by the command line through run configuration; runs started from the UI keep Dagster's own logger. Where logs
+are JSON, it writes what that one would, one object for each line.
 """
 
 import logging
@@ -8,6 +9,8 @@ import sys
 import time
 
 import dagster as dg
+
+from bandicoot_dagster.logs import json_handler, logs_are_json
 
 _EVENTS = {"STEP_START", "STEP_SUCCESS", "STEP_FAILURE"}
 
@@ -43,5 +46,5 @@ def progress_logger(init_context: dg.InitLoggerContext) -> logging.Logger:
     logger = logging.getLogger("bandicoot.progress")
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
-    logger.handlers = [ProgressHandler()]
+    logger.handlers = [json_handler(logging.DEBUG) if logs_are_json() else ProgressHandler()]
     return logger

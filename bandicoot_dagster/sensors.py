@@ -1,6 +1,6 @@
 """Sensors: the list of a day follows the night that closed the day before, evaluation follows weekly training, and
 runs that were killed are ended. What failed and is worth another try is started again by again_sensor; alarms are in
-alarm_sensor."""
+alarm_sensor; what follows by conditions of assets is in automation."""
 
 from datetime import timedelta
 
@@ -10,6 +10,7 @@ from bandicoot_core.calendar import day_of, parse_day
 from bandicoot_dagster.abandoned_runs import end_abandoned_runs
 from bandicoot_dagster.again_sensor import is_tried_again, nightly_again
 from bandicoot_dagster.alarm_sensor import alarms
+from bandicoot_dagster.automation import what_follows
 from bandicoot_dagster.jobs import daily_list, evaluation, nightly, weekly_training
 from bandicoot_dagster.partitions import PARTITION_TAG
 from bandicoot_dagster.runtime import Clock
@@ -101,4 +102,5 @@ all_sensors = [
     nightly_again,
     abandoned_runs,
     alarms,
+    what_follows,
 ]

@@ -8,6 +8,7 @@ from typing import NoReturn
 from bandicoot_core.errors import InvalidInputError
 from bandicoot_core.stores.installation import Installation
 from bandicoot_dagster.dagster_home import prepare_environment
+from bandicoot_dagster.logs import logs_are_json
 
 _CODE = "bandicoot_dagster.definitions"
 
@@ -23,7 +24,11 @@ def serve_ui(installation: Installation, *, host: str, port: int) -> NoReturn:
     prepare_environment(installation)
     sys.stdout.flush()
     sys.stderr.flush()
-    command = [sys.executable, "-m", "dagster", "dev", "-m", _CODE, "-h", host, "-p", str(port)]
+    # Dagster warns that it would have people use another command, in a line that is no part of the log.
+    quiet = ["-W", "ignore:Function `dev_command` is superseded"]
+    log_format = ["--log-format", "json"] if logs_are_json() else []
+    served = ["dagster", "dev", "-m", _CODE, "-h", host, "-p", str(port), *log_format]
+    command = [sys.executable, *quiet, "-m", *served]
     os.execv(sys.executable, command)  # noqa: S606 - the command is ours, without a shell
 
 

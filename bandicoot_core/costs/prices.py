@@ -45,6 +45,16 @@ class StoragePrices(BaseModel):
     lake_gib_month: NonNegativeFloat
 
 
+class BilledComponent(BaseModel):
+    """What the bill knows as services, and which estimated components it replaces."""
+
+    model_config = _STRICT
+
+    component: str = Field(min_length=1)
+    services: tuple[str, ...]
+    replaces: tuple[str, ...] = ()
+
+
 class Prices(BaseModel):
     """All prices in US dollars, and what a month may cost."""
 
@@ -55,6 +65,8 @@ class Prices(BaseModel):
     storage: StoragePrices
     monthly: dict[str, NonNegativeFloat] = Field(default_factory=dict)
     """Component -> price of a month of it, used or not."""
+    billed: tuple[BilledComponent, ...] = ()
+    """How a bill is read, where there is one."""
 
 
 def load_prices(file: Path | None = None) -> Prices:

@@ -81,6 +81,7 @@ def spending_of_month(run_times: Sequence[RunTime], lake_bytes: int, prices: Pri
         {"component": name, "basis": "price of a month", "spent_usd": price * passed, "projected_usd": price}
         for name, price in prices.monthly.items()
     ]
+    rows = [{**row, "estimated_usd": row["spent_usd"]} for row in rows]
     return conform(pa.Table.from_pylist(rows, schema=SPENDING.arrow_schema()), SPENDING)
 
 

@@ -5,7 +5,7 @@ told at the next look, at least once. What is a problem is decided in alarms; ho
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -32,7 +32,7 @@ from bandicoot_core.pipeline.told_events import RECEIVED
 from bandicoot_core.stores.channels import Channel
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.lake.lake import Lake
-from bandicoot_core.stores.published.call_lists import last_publication
+from bandicoot_core.stores.published.call_lists import Publication, last_publication
 from bandicoot_core.stores.published.dead_letters import count_letters
 from bandicoot_core.stores.published.incidents import (
     IncidentRecord,
@@ -42,10 +42,10 @@ from bandicoot_core.stores.published.incidents import (
     record_changes,
 )
 
-_LAKE_KINDS = frozenset(
-    {"model_late", "model_rejected", "drift", "too_many_dead_letters", "spending_50", "spending_80", "spending_100"}
-)
-"""Kinds whose facts are in the lake."""
+_LIST_KINDS = frozenset({"budget_not_used"})
+_EVENT_KINDS = frozenset({"too_many_dead_letters"})
+_LAKE_KINDS = frozenset({"model_late", "model_rejected", "drift", "spending_50", "spending_80", "spending_100"})
+"""Kinds whose facts are in the lake's weekly and monthly partitions."""
 
 _TOLD_FOR = timedelta(days=7)
 """How long the end of an incident is tried on a channel that fails."""
@@ -62,12 +62,13 @@ class Look:
     n_told: int
 
 
-def look_for_alarms(stores: Installation, ends: Iterable[RunEnd], *, now: datetime) -> Look:
+def look_for_alarms(stores: Installation, ends: Iterable[RunEnd], *, now: datetime, is_lake_due: bool = True) -> Look:
     """Gather what stands at an aware moment, record what has changed since the last look, and tell what is owed.
 
     `ends` are the runs that have ended since the last look, in the order of their ends. Without a channel incidents
     are recorded all the same. A channel that fails, or a lake that cannot be read, does not keep the rest from being
-    done; UntoldAlarmError says so at the end, and the next look does what is left.
+    done; UntoldAlarmError says so at the end, and the next look does what is left. Unless `is_lake_due`, what follows
+    from the lake's partitions is left as it stands: in a bucket, looking costs requests.
     """
     failures: list[BandicootError] = []
     with stores.published() as connection:
@@ -76,15 +77,21 @@ def look_for_alarms(stores: Installation, ends: Iterable[RunEnd], *, now: dateti
         problems = standing_failures([each for each in standing if each.kind in RUN_KINDS], ends)
         newest = last_publication(connection)
         problems += late_list(newest.call_date if newest else None, now)
+
+        def found_by(look: Callable[[], list[Problem]], kinds: Collection[str]) -> list[Problem]:
+            """What a look finds. When it cannot look, nothing is known about its kinds: what was open stays so."""
+            try:
+                return look()
+            except BandicootError as error:
+                failures.append(error)
+                return [each for each in standing if each.kind in kinds]
+
         if newest is not None:
-            problems += unused_budget(newest.call_date, newest.n_rows, newest.budget)
-        try:
-            problems += _problems_of_events(stores, connection, now)
-            problems += _problems_of_lake(stores.lake, now)
-        except BandicootError as error:
-            # Nothing is known about these: what was open stays so.
-            failures.append(error)
-            problems = [each for each in problems if each.kind not in _LAKE_KINDS]
+            problems += found_by(lambda: _problems_of_list(stores.lake, newest), _LIST_KINDS)
+        problems += found_by(lambda: _problems_of_events(stores, connection, now), _EVENT_KINDS)
+        if is_lake_due:
+            problems += found_by(lambda: _problems_of_lake(stores.lake, now), _LAKE_KINDS)
+        else:
             problems += [each for each in standing if each.kind in _LAKE_KINDS]
         changes = compare(known, problems)
         n_opened, n_closed = record_changes(connection, to_open=changes.to_open, to_close=changes.to_close, now=now)
@@ -101,6 +108,10 @@ def describe_open_incidents(connection: psycopg.Connection) -> list[str]:
     return [incident_line(_problem_of(each), each.opened_at) for each in open_incidents(connection)]
 
 
+def _problems_of_list(lake: Lake, newest: Publication) -> list[Problem]:
+    return unused_budget(newest.call_date, _n_places(lake, newest), newest.budget)
+
+
 def _problems_of_events(stores: Installation, connection: psycopg.Connection, now: datetime) -> list[Problem]:
     counts = count_letters(connection, since=now - timedelta(days=1))
     n_dead = sum(n for kind, n in counts.items() if kind != UNKNOWN_CAREGIVER)
@@ -110,6 +121,18 @@ def _problems_of_events(stores: Installation, connection: psycopg.Connection, no
     days = [(today - timedelta(days=n)).isoformat() for n in (1, 0)]
     n_received = sum(each.n_rows() for each in stores.lake.manifests(RECEIVED, days) if each is not None)
     return dead_letters_above(today, n_dead, n_received, stores.settings.max_invalid_share)
+
+
+def _n_places(lake: Lake, published: Publication) -> int:
+    """How many calls a list was made with: who was forgotten since has left it, and has used her place.
+
+    The list in the lake knows how many places it had; it is asked only when rows are missing.
+    """
+    if published.n_rows >= published.budget:
+        return published.n_rows
+    made = lake.manifest("call_list", published.call_date.isoformat())
+    n_places = 0 if made is None else int(made.facts.get("n_places", 0))
+    return max(published.n_rows, n_places)
 
 
 def _problems_of_lake(lake: Lake, now: datetime) -> list[Problem]:

@@ -200,6 +200,7 @@ def _facts(
         "model_version": model.model_version,
         "budget": options.budget,
         "n_listed": drawn.call_list.num_rows,
+        "n_places": drawn.call_list.num_rows,  # unlike n_listed it stays when one of them is forgotten
         "n_eligible": sum(drawn.n_eligible.values()),
         "floor_price": drawn.floor_price,
         "refusals": [f"{failure.name}: {failure.description}" for failure in blocking_failures(outcomes)],

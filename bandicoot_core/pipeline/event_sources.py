@@ -4,10 +4,12 @@ What becomes of a batch belongs to received_events; how a broker or a folder is 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from bandicoot_core.errors import ConflictingWriteError
 from bandicoot_core.pipeline.received_events import Ingested, ingest_messages
 from bandicoot_core.stores.events.files import EventFile, list_event_files, read_event_file
 from bandicoot_core.stores.installation import Installation
@@ -64,6 +66,29 @@ def new_files(stores: Installation, folder: str, *, now: datetime) -> list[Event
     with stores.published() as connection:
         known = ingested_versions(connection)
     return [file for file in found if known.get(file.uri) != file.version]
+
+
+@dataclass(frozen=True)
+class FileOutcome:
+    """What became of a file: what was in it, or why it could not be read."""
+
+    file: EventFile
+    ingested: Ingested | None
+    error: ConflictingWriteError | None = None
+
+
+def ingest_new_files(
+    stores: Installation, folder: str, *, clock: Callable[[], datetime], holder: str
+) -> Iterator[FileOutcome]:
+    """Take in every new file of a folder, one after the other; one that is gone or cut off does not keep the others.
+
+    Raises what ingest_messages raises: when a store is away, the other files have to wait as well.
+    """
+    for file in new_files(stores, folder, now=clock()):
+        try:
+            yield FileOutcome(file, ingest_file(stores, file, clock=clock, holder=holder))
+        except ConflictingWriteError as error:
+            yield FileOutcome(file, None, error)
 
 
 def ingest_file(stores: Installation, file: EventFile, *, clock: Callable[[], datetime], holder: str) -> Ingested:

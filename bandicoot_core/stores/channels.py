@@ -114,6 +114,12 @@ class Email:
         where = f"the mail server at {self._host}:{self._port}"
         try:
             self._deliver(mail, where)
+        except ssl.SSLCertVerificationError as error:
+            raise RefusedWriteError(
+                f"{where} shows a certificate that cannot be trusted ({error.verify_message}), and was told nothing; "
+                "name it in BANDICOOT_ALARM_SMTP_URL as its certificate does, and its authority, if it is your own, in "
+                "SSL_CERT_FILE"
+            ) from error
         except OSError as error:  # which all of smtplib's errors are
             if _is_refusal(error):
                 raise RefusedWriteError(

@@ -13,6 +13,7 @@ from bandicoot_core.stores.installation import Installation
 from bandicoot_dagster import pools
 from bandicoot_dagster.assets.engagement import caregiver_states
 from bandicoot_dagster.assets.model import model_version
+from bandicoot_dagster.automation import CACHE_FOLLOWS_ITS_LIST
 from bandicoot_dagster.checks import check_specs
 from bandicoot_dagster.config import CallListConfig
 from bandicoot_dagster.describe import described
@@ -127,6 +128,7 @@ def published_call_list(
     ),
     partitions_def=list_days,
     deps=[published_call_list],
+    automation_condition=CACHE_FOLLOWS_ITS_LIST,
     check_specs=check_specs("index_cache", CACHE_CHECKS, warning_only=CACHE_CHECKS),
     pool=pools.CALL_LIST,
 )

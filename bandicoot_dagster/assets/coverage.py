@@ -13,6 +13,7 @@ from bandicoot_dagster import pools
 from bandicoot_dagster.assets.engagement import caregiver_states
 from bandicoot_dagster.assets.model import model_version
 from bandicoot_dagster.assets.source import calls
+from bandicoot_dagster.automation import COVERAGE_FOLLOWS_ITS_MODEL
 from bandicoot_dagster.describe import described
 from bandicoot_dagster.metadata import partition_metadata, report_metadata
 from bandicoot_dagster.partitions import training_window, weekly
@@ -37,6 +38,7 @@ from bandicoot_dagster.versions import data_version
         dg.AssetDep(calls, partition_mapping=training_window(COVERAGE_WEEKS)),
         model_version,
     ],
+    automation_condition=COVERAGE_FOLLOWS_ITS_MODEL,
     pool=pools.EVALUATION,
 )
 @written_alone()

@@ -17,6 +17,7 @@ from bandicoot_core.stores.installation import Installation
 from bandicoot_dagster import pools
 from bandicoot_dagster.assets.events import received_events
 from bandicoot_dagster.assets.source import ONE_RUN_FOR_MANY_DAYS, calls, caregivers, sms_events
+from bandicoot_dagster.automation import STATES_FOLLOW_THEIR_EVENTS
 from bandicoot_dagster.config import Training
 from bandicoot_dagster.describe import described
 from bandicoot_dagster.metadata import partition_metadata, picture
@@ -47,6 +48,7 @@ _window = training_window(load_model_options().training_weeks)
         dg.AssetDep(received_events, partition_mapping=_lookback),
         dg.AssetDep(calls, partition_mapping=_lookback),
     ],
+    automation_condition=STATES_FOLLOW_THEIR_EVENTS,
     pool=pools.STATES,
 )
 @written_alone(is_retried=True, writes_earlier=True)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -12,7 +12,7 @@ from bandicoot_core.alarms.failures import REFUSED_BY_CHECK
 from bandicoot_core.errors import MissingPartitionError, StorageFullError, UnreachableError
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores.installation import Installation
-from bandicoot_dagster.alarm_sensor import alarms, ended_runs
+from bandicoot_dagster.alarm_sensor import alarms, ended_runs, is_quarter
 from bandicoot_dagster.sensors import all_sensors
 from tests.servers.alarm_receivers import Hook
 
@@ -152,3 +152,12 @@ def test_a_tick_tells_a_failure_once_and_its_recovery_once(
         "*Bandicoot recovered: run failed (nightly 2026-11-18)*",
     ]
     stores.close()
+
+
+def test_a_tick_a_minute_hits_every_quarter_of_an_hour() -> None:
+    for seconds in (60, 75, 90):
+        ticks = [datetime(2026, 11, 19, tzinfo=UTC) + timedelta(seconds=37 + seconds * n) for n in range(24 * 40)]
+        quarters = {(tick.day, tick.hour, tick.minute // 15) for tick in ticks}
+        assert {(tick.day, tick.hour, tick.minute // 15) for tick in ticks if is_quarter(tick)} >= quarters - {
+            (ticks[-1].day, ticks[-1].hour, ticks[-1].minute // 15)
+        }

@@ -1,5 +1,6 @@
 """The sensors of events: what a tick takes in and tells Dagster, and when a run for files is started."""
 
+import gzip
 import json
 import os
 from collections.abc import Iterator
@@ -135,6 +136,17 @@ def test_a_file_starts_one_run_which_takes_it_in_and_no_other(settings: Settings
     assert tick(settings, "events_from_files", instance).skip_message == "no new files"
 
 
+def test_a_file_that_is_cut_off_does_not_keep_the_others(settings: Settings, instance: dg.DagsterInstance) -> None:
+    put(settings, gzip.compress(told(1) * 100)[:-8], name="a.jsonl.gz")
+    put(settings, told(2), name="b.jsonl")
+    done = run_files(settings, instance)
+    assert not done.success
+    [failure] = [event for event in done.all_events if event.is_step_failure]
+    assert "a.jsonl.gz is not whole" in str(failure.event_specific_data)
+    assert "b.jsonl" not in str(failure.event_specific_data)
+    assert Installation(settings).lake.require("received_events", "2026-11-20").n_rows() == 1
+
+
 def test_after_a_failed_run_files_are_left_alone_for_a_while(settings: Settings, instance: dg.DagsterInstance) -> None:
     put(settings, told(1))
     folder = Path(settings.home) / "lake" / "received_events"
@@ -157,8 +169,8 @@ def test_a_sensor_runs_by_itself_only_where_its_source_is_configured(settings: S
     assert running(settings.model_copy(update={"events_subscription": None})) == [False, True]
 
 
-def put(settings: Settings, *lines: bytes) -> None:
-    path = Path(str(settings.events_folder)) / "told.jsonl"
+def put(settings: Settings, *lines: bytes, name: str = "told.jsonl") -> None:
+    path = Path(str(settings.events_folder)) / name
     path.write_bytes(b"\n".join(lines))
     changed = (NOW - timedelta(minutes=1)).timestamp()
     os.utime(path, (changed, changed))

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import sys
 import time
@@ -188,6 +189,8 @@ def test_a_forgotten_caregiver_is_in_no_store_and_nothing_else_has_changed(
         content = in_cache.get(name) if kind == b"string" else repr(in_cache.hgetall(name)).encode()
         assert her.encode() not in name + (content or b"")
     assert programme.published() == [row for row in listed if row[1] != her]
+    facts = programme.installation.lake.require("call_list", CALL_DATE.isoformat()).facts
+    assert (facts["n_listed"], facts["n_places"]) == (19, 20)  # her place counts as used
     for table, rows in published_tables(programme).items():
         assert rows == [row for row in published[table] if her not in row and not _is_of_key(table, row, key)]
     assert {place: rows.equals(others[place]) for place, rows in lake_rows(programme).items()} == dict.fromkeys(
@@ -258,10 +261,20 @@ def test_the_command_looks_first_forgets_and_says_what_it_cannot_reach(
     assert settings.database_url is not None
     monkeypatch.setenv("BANDICOOT_HOME", str(settings.home))
     monkeypatch.setenv("BANDICOOT_DATABASE_URL", settings.database_url.get_secret_value())
-    her = str(programme.published()[0][1])
+    her, other = (str(row[1]) for row in programme.published()[:2])
+    for asked in (her, f"{her}0", other):
+        # The second names nobody: its run fails, and says so.
+        config = {"ops": {"why_listed": {"config": {"caregiver_id": asked}}}}
+        assert programme.run("explain_listing", CALL_DATE.isoformat(), config).success == (asked != f"{her}0")
+    assert programme.run(
+        "explain_listing", CALL_DATE.isoformat(), {"ops": {"why_listed": {"config": {"caregiver_id": her}}}}
+    ).success
+    assert "dagster.runs" in places_in_database(programme, f'"{her}"')
+    assert n_answers(programme) == (3, True)
     run = CliRunner().invoke
     looked = run(main, ["forget", her, "--dry-run"])
     assert (looked.exit_code, "bandicoot.call_list" in looked.output) == (0, True)
+    assert re.search(r"^dagster\.runs +2$", looked.output, re.MULTILINE)
     assert "nothing was changed" in looked.output
     assert places_in_database(programme, her)
     assert run(main, ["forget", her]).exit_code == 2
@@ -269,9 +282,33 @@ def test_the_command_looks_first_forgets_and_says_what_it_cannot_reach(
     assert run(main, ["forget", " ", "--requested-by", "desk 4"]).exit_code == 3
     done = run(main, ["forget", her, "--requested-by", "desk 4", "--reason", "she asked"])
     assert (done.exit_code, "lake.sms_events" in done.output, "backups" in done.output) == (0, True, True)
+    assert re.search(r"^dagster\.runs +2$", done.output, re.MULTILINE)
+    with programme.installation.published() as connection:
+        record = find_forgetting(connection, her)
+    assert record is not None
+    assert record.removed_rows["dagster.runs"] == 2
+    # Of another, whose id begins like hers, and of the one beside her on the list, the questions stay.
+    assert "dagster.runs" in places_in_database(programme, f"{her}0")
+    assert "dagster.runs" in places_in_database(programme, other)
+    assert n_answers(programme) == (1, False)
+    assert run(main, ["forget", f"{her}0", "--requested-by", "desk 4"]).exit_code == 0
     assert places_in_database(programme, her) == set()
+    assert places_in_files(programme, her) == set()
     unknown = run(main, ["forget", "CG-999999", "--requested-by", "desk 4"])
     assert (unknown.exit_code, "nothing was found of this caregiver" in unknown.output) == (0, True)
+
+
+def n_answers(programme: Programme) -> tuple[int, bool]:
+    """How many answers of why_listed Dagster's events hold, and whether it keeps the newest beside the asset."""
+    with programme.installation.published() as connection:
+        found = connection.execute(
+            "SELECT count(*), "
+            "(SELECT last_materialization IS NOT NULL FROM dagster.asset_keys WHERE asset_key = %(key)s) "
+            "FROM dagster.event_logs WHERE asset_key = %(key)s AND dagster_event_type = 'ASSET_MATERIALIZATION'",
+            {"key": '["why_listed"]'},
+        ).fetchone()
+    assert found is not None
+    return found[0], found[1]
 
 
 def _is_of_key(table: str, row: str, key: int) -> bool:

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -211,3 +212,10 @@ def test_schedules_are_shown_in_the_time_of_india(page: Page) -> None:
 
     for schedule in ("At 01:00 AM GMT+5:30", "At 02:00 AM GMT+5:30, only on Sunday", "At 06:00 AM GMT+5:30"):
         expect(body).to_contain_text(schedule, timeout=30_000)
+
+
+def test_webserver_daemon_and_runs_log_nothing_but_json(page: Page, ui_log: Path) -> None:
+    lines = [json.loads(line) for line in ui_log.read_text().splitlines()]
+    assert {"dagster.daemon", "dagster-webserver"} <= {line["logger"] for line in lines}
+    made = [line["asset"] for line in lines if line.get("event") == "ASSET_MATERIALIZATION" and line["run_id"]]
+    assert "published_call_list" in made

@@ -1,6 +1,7 @@
 """Who gets the alarms in tests: a webhook and a mail server in this process, over real sockets."""
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
+from tests.servers.certificates import Certificates
 from tests.servers.processes import free_port
 
 
@@ -73,15 +75,27 @@ def webhook_server() -> Iterator[Hook]:
 
 
 @contextmanager
-def smtp_server() -> Iterator[Controller]:
-    """A mail server that admits robot with password p@ss; its `handler` is a Mailbox."""
+def smtp_server(certificates: Certificates | None = None, *, is_smtps: bool = False) -> Iterator[Controller]:
+    """A mail server that admits robot with password p@ss; its `handler` is a Mailbox.
+
+    With certificates it takes nothing before STARTTLS, or with `is_smtps` speaks TLS from the first byte.
+    """
+    context = None
+    if certificates is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificates.certificate, certificates.key)
+    is_starttls = context is not None and not is_smtps
     controller = Controller(
         Mailbox(),
         hostname="127.0.0.1",
         port=free_port(),
         authenticator=_admits,
-        auth_require_tls=False,
+        auth_require_tls=is_starttls,
         auth_required=True,
+        tls_context=context if is_starttls else None,
+        require_starttls=is_starttls,
+        ssl_context=context if is_smtps else None,
+        server_hostname="localhost",
     )
     controller.start()
     try:

@@ -21,6 +21,10 @@ PROJECT = "projects/test"
 SUBSCRIPTION = f"{PROJECT}/subscriptions/events"
 TOPIC = f"{PROJECT}/topics/events"
 
+_MAX_REQUEST_BYTES = 512 * 1024
+_ID_LENGTH = 400
+"""Longer than ids are today: nothing may rest on their length."""
+
 
 @dataclass
 class _Lease:
@@ -41,6 +45,10 @@ class PubSubServer:
         self._ready: list[str] = []
         self._leases: dict[str, _Lease] = {}
         self._server: grpc.Server | None = None
+        self._past: list[grpc.Server] = []
+        self._idle = threading.Condition()
+        self._n_answering = 0
+        self._is_away = False
         self._port = 0
         self._refusing_until = 0.0
         self.has_subscription = True
@@ -79,16 +87,23 @@ class PubSubServer:
 
     def start(self) -> None:
         """Answer again, at the same address, with what was there."""
+        self._is_away = False
         self._server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
         self._server.add_generic_rpc_handlers((self._handlers("Subscriber"), self._handlers("Publisher")))
         self._port = self._server.add_insecure_port(f"127.0.0.1:{self._port}")
         self._server.start()
 
     def stop(self) -> None:
-        """Break every connection and answer no more."""
-        if self._server is not None:
-            self._server.stop(None).wait()
-            self._server = None
+        """Answer no more; what is being answered ends first, and every connection after it."""
+        if self._server is None:
+            return
+        self._is_away = True
+        # Taken from under answers that are still being made, gRPC's own memory would be gone.
+        with self._idle:
+            self._idle.wait_for(lambda: self._n_answering == 0)
+        self._server.stop(None).wait()
+        self._past.append(self._server)
+        self._server = None
 
     def _handlers(self, service: str) -> grpc.GenericRpcHandler:
         methods: dict[str, tuple[Callable[[Any, grpc.ServicerContext], Any], Any, Any]] = {
@@ -114,11 +129,20 @@ class PubSubServer:
 
     def _guarded(self, answer: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[..., Any]:
         def guarded(request: Any, context: grpc.ServicerContext) -> Any:
-            if time.monotonic() < self._refusing_until:
-                context.abort(grpc.StatusCode.UNAVAILABLE, "away")
-            if not self.has_subscription or getattr(request, "subscription", SUBSCRIPTION) != SUBSCRIPTION:
-                context.abort(grpc.StatusCode.NOT_FOUND, "no such subscription")
-            return answer(request, context)
+            with self._idle:
+                self._n_answering += 1
+            try:
+                if self._is_away or time.monotonic() < self._refusing_until:
+                    context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+                if not self.has_subscription or getattr(request, "subscription", SUBSCRIPTION) != SUBSCRIPTION:
+                    context.abort(grpc.StatusCode.NOT_FOUND, "no such subscription")
+                if sum(map(len, getattr(request, "ack_ids", ()))) > _MAX_REQUEST_BYTES:
+                    context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Request payload size exceeds the limit")
+                return answer(request, context)
+            finally:
+                with self._idle:
+                    self._n_answering -= 1
+                    self._idle.notify_all()
 
         return guarded
 
@@ -134,9 +158,9 @@ class PubSubServer:
         self._ready.append(message_id)
         return message_id
 
-    def _pull(self, request: types.PullRequest, context: grpc.ServicerContext) -> types.PullResponse:
+    def _pull(self, request: types.PullRequest, _: grpc.ServicerContext) -> types.PullResponse:
         until = time.monotonic() + self.wait_seconds
-        while not (received := self._lease(request.max_messages)) and time.monotonic() < until and context.is_active():
+        while not (received := self._lease(request.max_messages)) and time.monotonic() < until and not self._is_away:
             time.sleep(0.02)
         return types.PullResponse(received_messages=received)
 
@@ -151,7 +175,7 @@ class PubSubServer:
                 if message_id not in self._messages:
                     continue
                 self.n_delivered += 1
-                ack_id = f"{message_id}-{self.n_delivered}"
+                ack_id = f"{message_id}-{self.n_delivered}-".ljust(_ID_LENGTH, "x")
                 self._leases[ack_id] = _Lease(message_id, now + 10)
                 message = types.PubsubMessage(data=self._messages[message_id], message_id=message_id)
                 received.append(types.ReceivedMessage(ack_id=ack_id, message=message))

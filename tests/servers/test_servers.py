@@ -5,9 +5,11 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from google.cloud.pubsub_v1 import SubscriberClient
 
 from tests.servers.debian_postgres import DebianPostgres, debian_postgres
 from tests.servers.pgbouncer import PgBouncer, pgbouncer
+from tests.servers.pubsub import SUBSCRIPTION, pubsub_server
 
 
 def processes_in(folder: Path) -> list[int]:
@@ -86,3 +88,29 @@ def test_a_killed_pooler_can_be_started_again(debian_server: DebianPostgres) -> 
         bouncer.start()
         with psycopg.connect(bouncer.url()) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_broker_delivers_at_least_once_in_any_order_and_keeps_what_it_has_while_it_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent = [f"{n}".encode() for n in range(200)]
+    with pubsub_server(seed=7, repeated_share=0.2, is_shuffled=True) as broker:
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", broker.endpoint)
+        broker.publish(sent)
+        with SubscriberClient() as client:
+            lost = client.pull(subscription=SUBSCRIPTION, max_messages=50).received_messages
+            assert len(lost) == 50
+        broker.stop()
+        broker.start()
+        assert broker.n_left == 200
+        broker.end_leases()
+        taken: list[bytes] = []
+        with SubscriberClient() as client:
+            while broker.n_left:
+                received = client.pull(subscription=SUBSCRIPTION, max_messages=50).received_messages
+                taken += [each.message.data for each in received]
+                client.acknowledge(subscription=SUBSCRIPTION, ack_ids=[each.ack_id for each in received])
+        assert set(taken) == set(sent)
+        assert len(taken) > len(sent)
+        assert taken[:200] != sent
+        assert broker.n_acknowledged == 200

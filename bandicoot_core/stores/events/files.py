@@ -8,8 +8,9 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ _SUFFIXES = tuple(f"{suffix}{packed}" for suffix in (*_JSON, _CSV) for packed in
 _UNFINISHED = (".tmp", ".part")
 _COLUMNS = ("event_type", "caregiver_id", "timestamp")
 _MESSAGE_COLUMNS = ("message_id", "metadata.message_id")
+_SETTING = "BANDICOOT_EVENTS_FOLDER"
 _MAX_LINE_BYTES = 1 << 20
 _BUFFER_BYTES = 1 << 20
 
@@ -47,11 +49,11 @@ def list_event_files(folder: str, *, settled_before: datetime, timeout_seconds: 
     at `settled_before` (an aware instant) or later, since they may still be being written; an object in a bucket is
     whole when it is there. Raises UnreachableError and InvalidSettingError like the lake.
     """
-    root = open_root(folder, timeout_seconds=timeout_seconds)
+    root = open_root(folder, timeout_seconds=timeout_seconds, setting=_SETTING)
     if is_local(root):
-        found = _local_files(Path(str(root)), settled_before)
+        found = _local_files(Path(root.path), settled_before)
     else:
-        with reaching(root):
+        with _reaching(root):
             infos = root.fs.find(root.path, detail=True)
         found = [
             EventFile(f"{root.protocol}://{path}", str(info.get("generation") or info.get("etag")), int(info["size"]))
@@ -104,11 +106,15 @@ def _is_wanted(place: str) -> bool:
     )
 
 
+def _reaching(path: UPath) -> AbstractContextManager[None]:
+    return reaching(path, place="the folder of events", role="roles/storage.objectViewer")
+
+
 @contextmanager
 def _opened(file: EventFile, timeout_seconds: float) -> Iterator[IO[bytes]]:
-    path: UPath = open_root(file.uri, timeout_seconds=timeout_seconds)
+    path = open_root(file.uri, timeout_seconds=timeout_seconds, setting=_SETTING)
     try:
-        with reaching(path), path.open("rb") as stored:
+        with _reaching(path), path.open("rb") as stored:
             if file.uri.endswith(".gz"):
                 with gzip.open(stored, "rb") as unpacked:
                     yield cast("IO[bytes]", unpacked)
@@ -117,7 +123,7 @@ def _opened(file: EventFile, timeout_seconds: float) -> Iterator[IO[bytes]]:
                 yield io.BufferedReader(cast("io.RawIOBase", stored), _BUFFER_BYTES)
     except FileNotFoundError as error:
         raise ConflictingWriteError(f"{file.uri} is gone; what was in it and not taken in yet is not here") from error
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ConflictingWriteError(
             f"{file.uri} is not whole ({error}); write it again, or under another name until it is"
         ) from error
@@ -152,6 +158,8 @@ def _csv_records(content: IO[bytes]) -> Iterator[EventRecord]:
     for number, line in _lines(content):
         if line is None:
             yield _too_long(number)
+            if header is None:
+                return
             continue
         if not line.strip():
             continue

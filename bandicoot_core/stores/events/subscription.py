@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
+import grpc
 from google.api_core import exceptions
 from google.auth.exceptions import GoogleAuthError, TransportError
 
@@ -19,8 +20,8 @@ from bandicoot_core.errors import BandicootError, InvalidSettingError, Unreachab
 from bandicoot_core.stores.events.records import EventRecord
 
 _MESSAGES_PER_PULL = 1000
-_IDS_PER_REQUEST = 2000
-"""A request may have 512 KiB; an id has some 200 bytes."""
+_IDS_PER_REQUEST = 1000
+"""A request may have 512 KiB. Ids have grown beyond 200 bytes over the years, and nobody promises a length."""
 
 _EMPTY_SECONDS = 2.0
 """How long a pull waits for a first message."""
@@ -107,8 +108,22 @@ class Subscription:
                 partial(self._client.pull, max_messages=max_messages), seconds=min(self._timeout, _EMPTY_SECONDS)
             )
         except _NothingCameError:
+            self._require_connection()
             return []
         return answer.received_messages
+
+    def _require_connection(self) -> None:
+        """UnreachableError when there is no broker at the other end: nobody's silence is not an empty subscription."""
+        ready = grpc.channel_ready_future(self._client.transport.grpc_channel)
+        try:
+            ready.result(timeout=self._timeout)
+        except grpc.FutureTimeoutError as error:
+            raise UnreachableError(
+                f"no connection to Pub/Sub for {self.name} within {self._timeout:g} s; nothing is lost: check that "
+                "this machine may connect to it (pubsub.googleapis.com:443), or PUBSUB_EMULATOR_HOST when that is set"
+            ) from error
+        finally:
+            ready.cancel()
 
     def _extend(self, ack_ids: Sequence[str], seconds: int) -> None:
         for ids in _chunks(ack_ids):

@@ -28,8 +28,8 @@ class StoredText:
     generation: str | None
 
 
-def open_root(root: str, *, timeout_seconds: float) -> UPath:
-    """The path of a lake's root on its file system.
+def open_root(root: str, *, timeout_seconds: float, setting: str = "BANDICOOT_LAKE_ROOT") -> UPath:
+    """The path of a lake's root, or of another folder that a setting names, on its file system.
 
     `timeout_seconds` bounds each request to an object store. InvalidSettingError when the file system is unknown, or
     the package that reaches it is not installed.
@@ -50,12 +50,10 @@ def open_root(root: str, *, timeout_seconds: float) -> UPath:
     except ImportError as error:
         extra = "pip install 'bandicoot[gcs]'" if protocol in _GOOGLE else f"install what fsspec needs: {error}"
         raise InvalidSettingError(
-            f"BANDICOOT_LAKE_ROOT={root}: the package that reaches {protocol}:// is not installed; {extra}"
+            f"{setting}={root}: the package that reaches {protocol}:// is not installed; {extra}"
         ) from error
     except ValueError as error:
-        raise InvalidSettingError(
-            f"BANDICOOT_LAKE_ROOT={root}: {error}; use a folder, or gs://bucket/folder"
-        ) from error
+        raise InvalidSettingError(f"{setting}={root}: {error}; use a folder, or gs://bucket/folder") from error
     return path
 
 
@@ -141,29 +139,32 @@ def remove_stored(path: UPath, generation: str | None) -> None:
 
 
 @contextmanager
-def reaching(root: object) -> Iterator[None]:
-    """Errors of an object store become UnreachableError or InvalidSettingError, which say what to do."""
+def reaching(root: object, *, place: str = "the lake", role: str = "roles/storage.objectUser") -> Iterator[None]:
+    """Errors of an object store become UnreachableError or InvalidSettingError, which say what to do.
+
+    `place` is what lies at `root`, in words, and `role` what a service account needs there.
+    """
     try:
         yield
     except BandicootError:
         raise
     except Exception as error:
-        foreseen = _foreseen(root, error)
+        foreseen = _foreseen(f"{place} {root}", role, error)
         if foreseen is None:
             raise
         raise foreseen from error
 
 
-def _foreseen(root: object, error: Exception) -> BandicootError | None:
+def _foreseen(where: str, role: str, error: Exception) -> BandicootError | None:
     kind = type(error).__module__.partition(".")[0]
     code = str(getattr(error, "code", "") or "")
     is_refused = str(error).startswith("Forbidden") or code in ("401", "403")
     is_without_network = type(error).__name__ == "TransportError"
     if is_refused or (kind == "google" and not is_without_network):
         return InvalidSettingError(
-            f"the lake {root} does not let this process in: {_first_line(error)}; give it credentials "
+            f"{where} does not let this process in: {_first_line(error)}; give it credentials "
             "(GOOGLE_APPLICATION_CREDENTIALS, `gcloud auth application-default login` or a service account) with the "
-            "role roles/storage.objectUser on the bucket"
+            f"role {role} on the bucket"
         )
     if (
         isinstance(error, asyncio.TimeoutError)
@@ -171,7 +172,7 @@ def _foreseen(root: object, error: Exception) -> BandicootError | None:
         or (kind == "gcsfs" and code)
     ):
         return UnreachableError(
-            f"the lake {root} does not answer: {type(error).__name__} {_first_line(error)}".rstrip()
+            f"{where} does not answer: {type(error).__name__} {_first_line(error)}".rstrip()
             + "; what was there stands: run again when it is back, or raise BANDICOOT_LAKE_TIMEOUT_SECONDS"
         )
     return None

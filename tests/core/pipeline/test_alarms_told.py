@@ -38,10 +38,10 @@ class Site:
     def stores(self) -> Installation:
         return Installation(Settings(home=self.home, database_url=self.url, **self.settings))
 
-    def look(self, *ends: RunEnd, now: datetime = NIGHT) -> tuple[int, int, int]:
+    def look(self, *ends: RunEnd, now: datetime = NIGHT, is_lake_due: bool = True) -> tuple[int, int, int]:
         stores = self.stores
         try:
-            found = look_for_alarms(stores, ends, now=now)
+            found = look_for_alarms(stores, ends, now=now, is_lake_due=is_lake_due)
         finally:
             stores.close()
         return found.n_opened, found.n_closed, found.n_told
@@ -103,6 +103,23 @@ def test_a_late_list_an_unused_budget_and_rejected_models_come_and_go(site: Site
         ("budget_not_used", "2026-11-19", True),
         ("model_rejected", "2026-11-15", True),
     ]
+
+
+def test_a_caregiver_who_was_forgotten_has_used_her_place(site: Site) -> None:
+    site.stores.lake.write("call_list", "2026-11-19", {}, facts={"n_places": 10, "n_listed": 9})
+    site.publish("2026-11-19", n_rows=9)
+    assert site.look() == (0, 0, 0)
+    site.stores.lake.write("call_list", "2026-11-19", {}, facts={"n_places": 9, "n_listed": 9})
+    assert site.look() == (1, 0, 2)
+
+
+def test_what_the_lake_says_stays_as_it_stands_until_it_is_looked_at_again(site: Site) -> None:
+    lake = site.stores.lake
+    lake.write("model_backtest", "2026-11-15", {}, facts={"drift": "a loss; look", "has_drifted": True})
+    assert site.look() == (1, 0, 2)
+    lake.write("model_backtest", "2026-11-15", {}, facts={"drift": ""})
+    assert site.look(is_lake_due=False) == (0, 0, 0)
+    assert site.look() == (0, 1, 2)
 
 
 def test_drift_of_the_newest_backtest_is_told(site: Site) -> None:

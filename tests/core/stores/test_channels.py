@@ -1,13 +1,16 @@
 """Alarms over a real HTTP server and a real SMTP server in this process."""
 
+from collections.abc import Iterator
+
 import pytest
 from aiosmtpd.controller import Controller
 
 from bandicoot_core.errors import InvalidSettingError, RefusedWriteError, UnreachableError
 from bandicoot_core.settings import Settings, load_settings
 from bandicoot_core.stores.channels import Channel, open_channels
-from tests.servers.alarm_receivers import Hook
-from tests.servers.processes import free_port
+from tests.servers.alarm_receivers import Hook, smtp_server
+from tests.servers.certificates import Certificates, make_certificates
+from tests.servers.processes import free_port, private_folder
 
 
 def webhook(hook: Hook, **overrides: object) -> Channel:
@@ -70,6 +73,58 @@ def test_a_mail_server_that_is_gone_is_an_error(mail_server: Controller) -> None
     mail_server.port = free_port()
     with pytest.raises(UnreachableError, match="does not answer"):
         mail(mail_server).send("s", "t")
+
+
+@pytest.fixture(scope="module")
+def certificates() -> Iterator[Certificates]:
+    with private_folder("mail") as folder:
+        yield make_certificates(folder)
+
+
+@pytest.fixture(params=["smtp", "smtps"])
+def encrypted(request: pytest.FixtureRequest, certificates: Certificates) -> Iterator[tuple[str, Controller]]:
+    """A mail server with TLS, by STARTTLS or at once, and the scheme that leads to it."""
+    with smtp_server(certificates, is_smtps=request.param == "smtps") as server:
+        yield request.param, server
+
+
+def encrypted_mail(encrypted: tuple[str, Controller], host: str) -> Channel:
+    scheme, server = encrypted
+    settings = load_settings(
+        alarm_smtp_url=f"{scheme}://robot:p%40ss@{host}:{server.port}",
+        alarm_email_from="bandicoot@example.org",
+        alarm_email_to=("night@example.org",),
+    )
+    [channel] = open_channels(settings)
+    return channel
+
+
+def test_a_mail_goes_over_tls_to_the_server_that_its_authority_vouches_for(
+    encrypted: tuple[str, Controller], certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
+    encrypted_mail(encrypted, "localhost").send("the list is late", "cause: because")
+    [found] = encrypted[1].handler.mails
+    assert found["Subject"] == "the list is late"
+
+
+def test_a_server_whose_authority_is_unknown_gets_neither_password_nor_mail(
+    encrypted: tuple[str, Controller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    with pytest.raises(RefusedWriteError, match=r"certificate .*SSL_CERT_FILE") as raised:
+        encrypted_mail(encrypted, "localhost").send("s", "t")
+    assert "p@ss" not in str(raised.value)
+    assert encrypted[1].handler.mails == []
+
+
+def test_a_certificate_of_another_host_is_refused(
+    encrypted: tuple[str, Controller], certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
+    with pytest.raises(RefusedWriteError, match=r"127\.0\.0\.1:\d+ shows a certificate .*IP address mismatch"):
+        encrypted_mail(encrypted, "127.0.0.1").send("s", "t")
+    assert encrypted[1].handler.mails == []
 
 
 def test_no_setting_means_no_channel_and_a_wrong_one_is_refused_without_showing_it() -> None:

@@ -3,7 +3,9 @@
 import gzip
 import json
 import os
+import threading
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bandicoot_core.errors import ConflictingWriteError
+from bandicoot_core.errors import ConflictingWriteError, InvalidSettingError
 from bandicoot_core.stores.events.files import EventFile, list_event_files, read_event_file
 from bandicoot_core.stores.events.records import EventRecord
 
@@ -107,6 +109,11 @@ def test_a_header_that_lacks_a_column_is_the_only_record(tmp_path: Path) -> None
     assert record == EventRecord("line 1", None, "the header lacks event_type, timestamp")
 
 
+def test_a_header_that_is_too_long_is_the_only_record(tmp_path: Path) -> None:
+    [record] = records(put(tmp_path / "a.csv", b"x" * (2 << 20) + b"\nCG-1,M-1\nCG-2,M-2\n"))
+    assert (record.position, record.payload) == ("line 1", None)
+
+
 def test_a_line_that_is_too_long_is_one_record_and_the_rest_is_read(tmp_path: Path) -> None:
     found = records(put(tmp_path / "a.jsonl", b"x" * (3 << 20) + b"\n{}\n"))
     assert [(record.position, record.payload) for record in found] == [("line 1", None), ("line 2", b"{}")]
@@ -121,6 +128,41 @@ def test_a_file_that_is_gone_or_cut_off_is_said_so(tmp_path: Path) -> None:
     cut = put(tmp_path / "b.jsonl.gz", gzip.compress(b"{}\n" * 1000)[:-8])
     with pytest.raises(ConflictingWriteError, match="is not whole"):
         records(cut)
+    whole = bytearray(gzip.compress(b"".join(b"%d\n" % n for n in range(3000))))
+    whole[300:302] = b"\xff\xff"
+    with pytest.raises(ConflictingWriteError, match="is not whole"):
+        records(put(tmp_path / "c.jsonl.gz", bytes(whole)))
+
+
+def test_a_folder_may_be_named_by_its_uri(tmp_path: Path) -> None:
+    put(tmp_path / "a.jsonl", b"{}\n")
+    assert list_event_files(tmp_path.as_uri(), settled_before=NOW, timeout_seconds=10) == listed(tmp_path)
+
+
+def test_what_is_wrong_with_the_folder_names_its_own_setting() -> None:
+    with pytest.raises(InvalidSettingError, match=r"^BANDICOOT_EVENTS_FOLDER=gsx://b/in: "):
+        list_event_files("gsx://b/in", settled_before=NOW, timeout_seconds=10)
+
+
+def test_a_bucket_that_lets_nobody_in_is_told_as_the_folder_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(403, "denied by policy")
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
+    told = r"^the folder of events gs://events-test/in does not let this process in.*roles/storage\.objectViewer"
+    try:
+        with pytest.raises(InvalidSettingError, match=told):
+            list_event_files("gs://events-test/in", settled_before=NOW, timeout_seconds=5)
+    finally:
+        server.shutdown()
+        server.server_close()
+        fsspec.filesystem("gs").clear_instance_cache()
 
 
 def test_a_bucket_is_read_like_a_folder(cloud_storage_address: str) -> None:

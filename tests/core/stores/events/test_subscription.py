@@ -1,5 +1,7 @@
 """The real client of Pub/Sub against a local broker: leased, kept or handed back, and never lost."""
 
+import socket
+import sys
 import time
 from collections.abc import Iterator
 
@@ -75,6 +77,22 @@ def test_an_outage_is_said_and_over_when_the_broker_is_back(broker: PubSubServer
     while not (batch := _pulled(subscription)).records and time.monotonic() < deadline:
         time.sleep(0.2)
     assert [each.payload for each in batch.records] == [b"a"]
+
+
+def test_a_broker_that_nobody_reaches_is_not_an_empty_subscription(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # takes connections and never says a word
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{mute.getsockname()[1]}")
+        with (
+            Subscription(SUBSCRIPTION, timeout_seconds=0.5) as subscription,
+            pytest.raises(UnreachableError, match=r"no connection to Pub/Sub for projects/test/subscriptions/events"),
+        ):
+            subscription.pull(1)
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "google.cloud.pubsub_v1", None)
+    with pytest.raises(InvalidSettingError, match=r"pip install 'bandicoot\[pubsub\]'"):
+        Subscription(SUBSCRIPTION, timeout_seconds=1)
 
 
 def test_a_subscription_that_is_not_there_is_named(broker: PubSubServer, subscription: Subscription) -> None:
