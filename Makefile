@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint e2e format browser servers bench faults clean
+.PHONY: help run test lint e2e format browser servers bench faults fortnight clean
 
 help:
 	@echo "make run     fill the embedded server with a demo programme and print who to call today"
@@ -13,6 +13,7 @@ help:
 	@echo "make e2e     only the tests in a real browser"
 	@echo "make lint    formatting, linting, types, layers, Dagster definitions"
 	@echo "make faults  break everything, many times, and write docs/reliability.md (long)"
+	@echo "make fortnight  let fourteen nights pass under the real daemon, and write docs/fortnight.md (long)"
 	@echo "make bench   print the table of figures for this machine (long)"
 
 $(VENV)/python.stamp:
@@ -65,6 +66,10 @@ BANDICOOT_FAULT_TRIES ?= 10
 
 faults: $(VENV)/dev.stamp servers
 	BANDICOOT_FAULT_TRIES=$(BANDICOOT_FAULT_TRIES) BANDICOOT_FAULT_REPORT=docs/reliability.md $(BIN)/pytest --timeout 3600 tests/faults
+
+# Fourteen nights; on two cores some 15 minutes.
+fortnight: $(VENV)/dev.stamp servers
+	BANDICOOT_FORTNIGHT=whole BANDICOOT_FORTNIGHT_REPORT=docs/fortnight.md $(BIN)/pytest --timeout 3600 tests/fortnight
 
 clean:
 	rm -rf $(VENV) build *.egg-info

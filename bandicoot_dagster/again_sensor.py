@@ -43,11 +43,34 @@ def nightly_again(context: dg.SensorEvaluationContext, clock: dg.ResourceParam[C
     return dg.SensorResult(skip_reason="; ".join(reasons) or "nothing has been tried yet")
 
 
+def is_tried_again(instance: dg.DagsterInstance, run: dg.DagsterRun, now: datetime) -> bool:
+    """Whether a failed run is one that the sensor itself follows with another, as far as is known at `now`.
+
+    A night that lacks an earlier one counts, since it follows that one; so does a try of what has succeeded meanwhile.
+    """
+    span = span_of_run(run)
+    if run.status is not dg.DagsterRunStatus.FAILURE or span is None:
+        return False
+    today = day_of(now)
+    first = {
+        nightly.name: _first_night(today),
+        daily_list.name: today,
+        weekly_training.name: last_closed_week(today),
+    }.get(run.job_name)
+    if first is None or span[1] < first.isoformat():
+        return False
+    mends = {Outcome.TRANSIENT, Outcome.MISSING} if run.job_name == nightly.name else {Outcome.TRANSIENT}
+    return _outcome(instance, run) in mends
+
+
+def _first_night(today: date) -> date:
+    return today - timedelta(days=N_NIGHTS)
+
+
 def _judged(instance: dg.DagsterInstance, now: datetime) -> Iterator[tuple[str, date, Verdict, Sequence[dg.RunRecord]]]:
     """Job, partition, verdict and runs of everything that may be started again, nights oldest first."""
     today = day_of(now)
-    yesterday = today - timedelta(days=1)
-    nights = days_between(yesterday - timedelta(days=N_NIGHTS - 1), yesterday)
+    nights = days_between(_first_night(today), today - timedelta(days=1))
     records = _records(instance, nightly.name, since=nights[0])
     by_day = {day: [record for record in records if _covers(record.dagster_run, day)] for day in nights}
     verdicts = judge_nights({day: _tries(instance, by_day[day]) for day in nights}, now)

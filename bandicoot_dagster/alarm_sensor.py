@@ -13,6 +13,7 @@ from dagster._core.storage.dagster_run import RunRecord
 from bandicoot_core.alarms.failures import REFUSED_BY_CHECK, RunEnd
 from bandicoot_core.pipeline.alarms import look_for_alarms
 from bandicoot_core.stores.installation import Installation
+from bandicoot_dagster.again_sensor import is_tried_again
 from bandicoot_dagster.event_files import ingest_event_files
 from bandicoot_dagster.housekeeping import housekeeping
 from bandicoot_dagster.jobs import all_jobs
@@ -39,8 +40,8 @@ def alarms(
     context: dg.SensorEvaluationContext, stores: dg.ResourceParam[Installation], clock: dg.ResourceParam[Clock]
 ) -> dg.SkipReason:
     """Look once; a channel that fails makes the tick fail, and the next tick looks at the same runs again."""
-    ends, cursor = ended_runs(context.instance, context.cursor)
     now = clock()
+    ends, cursor = ended_runs(context.instance, context.cursor, now)
     look = look_for_alarms(stores, ends, now=now, is_lake_due=bool(ends) or is_quarter(now))
     if cursor is not None:
         context.update_cursor(cursor)
@@ -56,11 +57,12 @@ def is_quarter(now: datetime) -> bool:
     return now.minute % 15 < 2
 
 
-def ended_runs(instance: dg.DagsterInstance, cursor: str | None) -> tuple[list[RunEnd], str | None]:
+def ended_runs(instance: dg.DagsterInstance, cursor: str | None, now: datetime) -> tuple[list[RunEnd], str | None]:
     """The runs of the project's jobs that ended since the cursor, in the order of their ends, and the next cursor.
 
-    A cursor is the newest end seen, in seconds of Unix time by the clock of Dagster's storage. A failure that Dagster
-    itself will try again is left out, and so is a run that a person stopped.
+    A cursor is the newest end seen, in seconds of Unix time by the clock of Dagster's storage. A failure that will be
+    tried again by itself, by Dagster or by the sensor `nightly_again`, is left out: when it is not mended in time, the
+    list or the model is late. So is a run that a person stopped.
     """
     since = float(cursor) - _OVERLAP_SECONDS if cursor else _first_moment(instance)
     if since is None:
@@ -69,7 +71,7 @@ def ended_runs(instance: dg.DagsterInstance, cursor: str | None) -> tuple[list[R
     changed = dg.RunsFilter(statuses=_ENDED, updated_after=datetime.fromtimestamp(since, UTC))
     records = [each for each in instance.get_run_records(changed) if each.end_time is not None]
     ended = sorted((each.end_time or 0.0, each.storage_id, each) for each in records if (each.end_time or 0.0) > since)
-    ends = [end for _, _, record in ended for end in _as_ends(instance, record)]
+    ends = [end for _, _, record in ended for end in _as_ends(instance, record, now)]
     newest = max([float(cursor or since), *(moment for moment, _, _ in ended)])
     return ends, repr(newest)
 
@@ -79,10 +81,12 @@ def _first_moment(instance: dg.DagsterInstance) -> float | None:
     return newest[0].update_timestamp.timestamp() - _FIRST_LOOK_SECONDS if newest else None
 
 
-def _as_ends(instance: dg.DagsterInstance, record: RunRecord) -> Iterator[RunEnd]:
+def _as_ends(instance: dg.DagsterInstance, record: RunRecord, now: datetime) -> Iterator[RunEnd]:
     run = record.dagster_run
     is_success = run.status == dg.DagsterRunStatus.SUCCESS
-    if run.job_name not in _JOBS or (not is_success and run.tags.get("dagster/will_retry") == "true"):
+    if run.job_name not in _JOBS:
+        return
+    if not is_success and (run.tags.get("dagster/will_retry") == "true" or is_tried_again(instance, run, now)):
         return
     first, last = span_of_run(run) or ("", "")
     error_class, cause, step = ("", "", "") if is_success else _why_it_failed(instance, run)

@@ -11,10 +11,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, LiteralString
+from urllib.parse import quote, urlencode
 
 import dagster as dg
 import psycopg
 from psycopg import sql
+from sqlalchemy.engine import make_url
 
 from bandicoot_core.stores.postgres.connections import connect, whole_transaction
 
@@ -135,9 +137,19 @@ def history_start(now: datetime, n_days: int) -> datetime:
 
 
 def libpq_url(storage_url: str) -> str:
-    """The URL that libpq reads, of an SQLAlchemy URL of PostgreSQL."""
-    scheme, _, rest = storage_url.partition("://")
-    return f"{scheme.partition('+')[0]}://{rest}"
+    """The URL that libpq reads, of an SQLAlchemy URL of PostgreSQL.
+
+    SQLAlchemy leaves a space in a password as it is, and writes one in a parameter as a plus; libpq wants `%20`.
+    """
+    url = make_url(storage_url)
+    password = url.password
+    who = quote(url.username or "", safe="") + (f":{quote(password, safe='')}" if password is not None else "")
+    host = f"[{url.host}]" if url.host and ":" in url.host else url.host or ""
+    place = f"{who}@{host}" if who else host
+    port = f":{url.port}" if url.port else ""
+    parameters = urlencode(url.query, doseq=True, quote_via=quote)
+    database = quote(url.database or "", safe="")
+    return f"postgresql://{place}{port}/{database}{f'?{parameters}' if parameters else ''}"
 
 
 def _prune_events(

@@ -8,7 +8,7 @@ import dagster as dg
 
 from bandicoot_core.calendar import day_of, parse_day
 from bandicoot_dagster.abandoned_runs import end_abandoned_runs
-from bandicoot_dagster.again_sensor import nightly_again
+from bandicoot_dagster.again_sensor import is_tried_again, nightly_again
 from bandicoot_dagster.alarm_sensor import alarms
 from bandicoot_dagster.automation import what_follows
 from bandicoot_dagster.jobs import daily_list, evaluation, nightly, weekly_training
@@ -49,10 +49,12 @@ def _evaluation_after(status: dg.DagsterRunStatus, name: str, description: str) 
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=60,
     )
-    def _sensor(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.SkipReason:
+    def _sensor(context: dg.RunStatusSensorContext, clock: dg.ResourceParam[Clock]) -> dg.RunRequest | dg.SkipReason:
         partition = context.dagster_run.tags.get(PARTITION_TAG)
         if partition is None:
             return dg.SkipReason("the training run covered a range of weeks: evaluate those that matter by hand")
+        if is_tried_again(context.instance, context.dagster_run, clock()):
+            return dg.SkipReason("the training is tried again by itself: there is no model to judge yet")
         return dg.RunRequest(
             run_key=context.dagster_run.run_id,
             partition_key=partition,

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs Debian's PostgreSQL, PgBouncer and Redis where that is allowed; elsewhere names the command.
+# Installs Debian's PostgreSQL, PgBouncer and Redis, and a C compiler, where that is allowed; elsewhere names the command.
 # The tests start servers of their own on free ports; nothing is started or left running here.
 set -eu
 missing=""
@@ -7,6 +7,8 @@ ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postg
 PATH="$PATH:/usr/sbin"
 command -v pgbouncer >/dev/null 2>&1 || missing="$missing pgbouncer"
 command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
+# The clock that tests move is a few lines of C.
+command -v cc >/dev/null 2>&1 || missing="$missing gcc libc6-dev"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "Installing$missing for the tests on real servers"

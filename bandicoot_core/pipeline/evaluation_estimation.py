@@ -73,12 +73,16 @@ def read_estimation_report(lake: Lake, week: date) -> Report:
     is_held_out = pc.equal(table["programme"], HELD_OUT)
     held_out = table.filter(is_held_out).select(["estimator", "n_active", "log_loss"]).sort_by("log_loss")
     simulated = table.filter(pc.invert(is_held_out)).drop_columns(["log_loss"])
-    best = held_out["estimator"][0].as_py() if held_out.num_rows else "none"
+    weeks = f"the last {facts['n_held_out_weeks']} weeks of the programme's own history, held out"
+    verdict = (
+        f"On {weeks}, `{held_out['estimator'][0].as_py()}` predicts weeks with calls best."
+        if held_out.num_rows
+        else f"In {weeks}, nobody was called whose cluster the weeks before tell: they do not say which is best."
+    )
     return Report(
         title=f"How well chances are estimated from few calls, week {week}",
         sentences=[
-            f"The model of this week is estimated by `{facts['estimator']}`. On the last {facts['n_held_out_weeks']} "
-            f"weeks of the programme's own history, held out, `{best}` predicts weeks with calls best.",
+            f"The model of this week is estimated by `{facts['estimator']}`. {verdict}",
             drawn_calls_sentence(drawn),
         ],
         tables={"held-out weeks": held_out, "calls by what chose them": drawn, "simulated programmes": simulated},

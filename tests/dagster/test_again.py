@@ -23,6 +23,7 @@ from bandicoot_dagster import steps
 from bandicoot_dagster.again import PAUSES, Outcome, Try, judge, judge_nights
 from bandicoot_dagster.again_sensor import nightly_again
 from bandicoot_dagster.partitions import daily, list_days, weekly
+from bandicoot_dagster.sensors import all_sensors
 
 ONE = datetime(2026, 11, 18, 19, 30, tzinfo=UTC)
 """01:00 in India on the 19th."""
@@ -277,3 +278,15 @@ def test_nothing_is_started_while_a_run_waits_in_the_queue(instance: dg.DagsterI
     tags = {"dagster/partition": PARTITIONS["nightly"][1].isoformat()}
     instance.add_run(dg.DagsterRun("nightly", run_id=make_new_run_id(), tags=tags))
     assert requested(instance) == []
+
+
+@pytest.mark.parametrize(("error", "is_judged"), [(InvalidInputError("bad"), True), (UnreachableError("away"), False)])
+def test_a_training_that_is_tried_again_is_not_judged_before(
+    instance: dg.DagsterInstance, error: BandicootError, is_judged: bool
+) -> None:
+    failed = instance.get_run_by_id(run(instance, "weekly_training", error))
+    assert failed is not None
+    [sensor] = [each for each in all_sensors if each.name == "evaluation_after_refusal"]
+    event = dg.DagsterEvent("PIPELINE_FAILURE", "weekly_training")
+    context = dg.build_run_status_sensor_context(sensor.name, event, instance, failed)
+    assert isinstance(sensor(context, clock=lambda: NOW), dg.RunRequest if is_judged else dg.SkipReason)

@@ -152,7 +152,8 @@ def evaluated(sensor: str, partition: str | None, run_config: dict[str, object])
         run = dg.DagsterRun(job_name="weekly_training", run_id="7c20", tags=tags, run_config=run_config)
         event = dg.DagsterEvent("PIPELINE_SUCCESS", "weekly_training")
         [defined] = [made for made in all_sensors if made.name == sensor]
-        return defined(dg.build_run_status_sensor_context(sensor, event, instance, run))
+        context = dg.build_run_status_sensor_context(sensor, event, instance, run)
+        return defined(context, clock=lambda: datetime(2026, 11, 15, 0, 30, tzinfo=UTC))
 
 
 @pytest.mark.parametrize("sensor", ["evaluation_after_training", "evaluation_after_refusal"])

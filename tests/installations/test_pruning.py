@@ -15,6 +15,7 @@ from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.loader import LoadingContextForTest
 from dagster._core.scheduler.instigation import TickData, TickStatus
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
+from psycopg.conninfo import conninfo_to_dict
 
 from bandicoot_core.errors import CheckFailedError
 from bandicoot_core.settings import load_list_options
@@ -167,6 +168,28 @@ def test_the_guides_commands_say_what_they_would_remove_and_remove_it(
     assert done.exit_code == 0
     assert done.output == tried.output.replace("would be removed", "removed")
     assert rows(site, "event_logs") < n_rows
+
+
+@pytest.mark.parametrize(
+    ("storage_url", "expected"),
+    [
+        (
+            "postgresql+psycopg2://me:super secret%2F%40%25+@db.example.org:5433/dag?options=-csearch_path%3Da+-cx%3D1",
+            {
+                "user": "me",
+                "password": "super secret/@%+",
+                "host": "db.example.org",
+                "port": "5433",
+                "dbname": "dag",
+                "options": "-csearch_path=a -cx=1",
+            },
+        ),
+        ("postgresql+psycopg2://postgres@/x?host=/a/socket", {"user": "postgres", "dbname": "x", "host": "/a/socket"}),
+        ("postgresql+psycopg2://[::1]/x", {"dbname": "x", "host": "::1"}),
+    ],
+)
+def test_storage_is_reached_whatever_its_password_is(storage_url: str, expected: dict[str, str]) -> None:
+    assert conninfo_to_dict(libpq_url(storage_url)) == expected
 
 
 def test_the_guides_vacuum_gives_the_room_back(lived: tuple[Site, dg.DagsterInstance]) -> None:

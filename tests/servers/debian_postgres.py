@@ -9,7 +9,7 @@ with debian_postgres() as server:
 import signal
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,8 @@ class DebianPostgres:
     port: int
     settings: dict[str, str]
     certificates: Certificates | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables of the server's process beside the usual ones."""
     process: subprocess.Popen[bytes] = field(init=False)
 
     @property
@@ -91,7 +93,7 @@ class DebianPostgres:
         """Start the server and wait until it answers; after a kill it recovers first."""
         flags = [word for name, value in self.settings.items() for word in ("-c", f"{name}={value}")]
         command = [program("postgres", _BINARIES), "-D", str(self.data_dir), *flags]
-        self.process = launch(command, self.folder, self.log)
+        self.process = launch(command, self.folder, self.log, self.environment)
         wait_until(self.is_ready, self.process, self.log)
 
     def is_ready(self) -> bool:
@@ -116,7 +118,9 @@ class DebianPostgres:
     def replica(self, **settings: str) -> Iterator["DebianPostgres"]:
         """A streaming replica (hot standby) with the same roles and databases; `settings` are for it alone."""
         with private_folder("pg") as folder:
-            standby = DebianPostgres(folder, free_port(), {**self.settings, **settings}, self.certificates)
+            standby = DebianPostgres(
+                folder, free_port(), {**self.settings, **settings}, self.certificates, self.environment
+            )
             standby.settings |= {"port": str(standby.port), "unix_socket_directories": str(folder)}
             where = ["-D", str(standby.data_dir), "-d", self.socket_url()]
             run([program("pg_basebackup", _BINARIES), *where, "-R", "-X", "stream", "-c", "fast", "-N"], folder)
@@ -125,10 +129,13 @@ class DebianPostgres:
 
 
 @contextmanager
-def debian_postgres(*, tls: bool = False, **settings: str) -> Iterator[DebianPostgres]:
+def debian_postgres(
+    *, tls: bool = False, environment: Mapping[str, str] | None = None, **settings: str
+) -> Iterator[DebianPostgres]:
     """A new cluster, running, ended and removed on exit; `settings` are PostgreSQL's own.
 
-    With `tls` it has a certificate for `localhost` and refuses TCP connections without TLS.
+    With `tls` it has a certificate for `localhost` and refuses TCP connections without TLS. `environment` is added to
+    that of the server and of its replicas.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(private_folder("pg"))
@@ -149,7 +156,7 @@ def debian_postgres(*, tls: bool = False, **settings: str) -> Iterator[DebianPos
         if certificates is not None:
             defaults |= {"ssl": "on", "ssl_cert_file": str(certificates.certificate)}
             defaults |= {"ssl_key_file": str(certificates.key)}
-        server = DebianPostgres(folder, port, defaults | settings, certificates)
+        server = DebianPostgres(folder, port, defaults | settings, certificates, environment or {})
         stack.enter_context(_running(server))
         yield server
 

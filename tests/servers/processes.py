@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,8 +70,13 @@ def run(command: Sequence[str], cwd: Path) -> None:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stdout}")
 
 
-def launch(command: Sequence[str], cwd: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start a server as the servers' account, out of reach of the terminal's Ctrl-C; it may not answer yet."""
+def launch(
+    command: Sequence[str], cwd: Path, log: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a server as the servers' account, out of reach of the terminal's Ctrl-C; it may not answer yet.
+
+    `environment` is added to the little that every server is given.
+    """
     with log.open("ab") as written:
         return subprocess.Popen(
             command,
@@ -80,7 +85,7 @@ def launch(command: Sequence[str], cwd: Path, log: Path) -> subprocess.Popen[byt
             stdout=written,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            **_identity(),
+            **_identity(environment),
         )
 
 
@@ -125,9 +130,9 @@ def _children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
         return []
 
 
-def _identity() -> dict[str, object]:
+def _identity(added: Mapping[str, str] | None = None) -> dict[str, object]:
     """Arguments of subprocess that make a program run as the servers' account, with nothing else of ours."""
-    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", **(added or {})}
     if os.geteuid() != 0:
         return {"env": environment}
     return {"env": environment, "user": account().pw_uid, "group": account().pw_gid, "extra_groups": []}

@@ -52,6 +52,8 @@ class PubSubServer:
         self._port = 0
         self._refusing_until = 0.0
         self.has_subscription = True
+        self.wait_seconds = 1.0
+        """How long an answer waits for a first message."""
         self.n_published = self.n_delivered = self.n_acknowledged = 0
 
     @property
@@ -157,7 +159,7 @@ class PubSubServer:
         return message_id
 
     def _pull(self, request: types.PullRequest, _: grpc.ServicerContext) -> types.PullResponse:
-        until = time.monotonic() + 1
+        until = time.monotonic() + self.wait_seconds
         while not (received := self._lease(request.max_messages)) and time.monotonic() < until and not self._is_away:
             time.sleep(0.02)
         return types.PullResponse(received_messages=received)

@@ -156,11 +156,16 @@ def test_log_loss_is_minus_the_mean_log_chance_of_what_happened(engine: Backend)
     assert found["laplace"]["log_loss"] == pytest.approx(1 / n, rel=0.2)
 
 
-def test_a_history_without_held_out_calls_or_weeks_is_refused(engine: Backend) -> None:
+def test_a_history_without_held_out_calls_compares_nothing(engine: Backend) -> None:
     history = history_of(300, 20, lift=0.3, seed=3)
     quiet = history.set_column(2, "called_weeks", pa.array(np.zeros(300, dtype=np.int64)))
-    with pytest.raises(ValueError, match="no call was attempted in the last 4 weeks"):
-        compared_on_history(engine, "quiet", quiet.cast(ENGAGEMENT_HISTORY.arrow_schema()))
+    quiet = quiet.cast(ENGAGEMENT_HISTORY.arrow_schema())
+    table = held_out_comparison(engine.create_table("quiet", quiet), n_weeks=20, n_held_out=4, n_clusters=6)
+    assert table == ESTIMATION.empty()
+
+
+def test_a_history_without_held_out_weeks_is_refused(engine: Backend) -> None:
+    history = history_of(300, 20, lift=0.3, seed=3)
     with pytest.raises(ValueError, match="0 of 20 weeks held out"):
         compared_on_history(engine, "none", history, n_held_out=0)
 
