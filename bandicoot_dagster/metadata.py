@@ -112,7 +112,10 @@ def check_results(outcomes: Sequence[CheckOutcome], asset: str) -> list[dg.Asset
             passed=bool(outcome.is_passed),
             severity=dg.AssetCheckSeverity.ERROR if outcome.is_blocking else dg.AssetCheckSeverity.WARN,
             description=outcome.description,
-            metadata=_plain(outcome.facts),
+            metadata={
+                **_plain(outcome.facts),
+                **({"failing_rows": preview(outcome.rows)} if outcome.rows is not None else {}),
+            },
         )
         for outcome in outcomes
     ]
