@@ -127,6 +127,19 @@ class Settings(BaseSettings):
     redis_recommendation_hours: float = Field(
         1, ge=0.01, le=24, description="Hours for which Redis keeps recommendations"
     )
+    events_subscription: str | None = Field(
+        None,
+        pattern=r"^projects/[^/\s]+/subscriptions/[^/\s]+$",
+        description=(
+            "Pub/Sub subscription that caregiver events arrive in, as `projects/P/subscriptions/S`; empty means none"
+        ),
+    )
+    events_folder: str | None = Field(
+        None,
+        min_length=1,
+        description="Folder or `gs://bucket/folder` that files of caregiver events are dropped in; empty means none",
+    )
+    events_timeout_seconds: float = Field(10, gt=0, le=60, description="Seconds that Pub/Sub may take for an answer")
     alarm_webhook_url: SecretStr | None = Field(
         None, description="Slack-compatible webhook that alarms are posted to (https://...); empty means none"
     )

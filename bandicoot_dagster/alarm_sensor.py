@@ -13,6 +13,7 @@ from dagster._core.storage.dagster_run import RunRecord
 from bandicoot_core.alarms.failures import REFUSED_BY_CHECK, RunEnd
 from bandicoot_core.pipeline.alarms import look_for_alarms
 from bandicoot_core.stores.installation import Installation
+from bandicoot_dagster.event_files import ingest_event_files
 from bandicoot_dagster.housekeeping import housekeeping
 from bandicoot_dagster.jobs import all_jobs
 from bandicoot_dagster.partitions import span_of_run
@@ -20,7 +21,7 @@ from bandicoot_dagster.run_failures import errors_of_run, foreseen, innermost, r
 from bandicoot_dagster.runtime import Clock
 
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
-_JOBS = frozenset([*(job.name for job in all_jobs), housekeeping.name])
+_JOBS = frozenset([*(job.name for job in all_jobs), housekeeping.name, ingest_event_files.name])
 _OVERLAP_SECONDS = 60.0
 """Runs that ended this long before the last one seen are told of again: an end may be stored a little late."""
 _FIRST_LOOK_SECONDS = 86_400.0

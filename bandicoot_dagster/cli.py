@@ -33,6 +33,7 @@ from bandicoot_core.settings import Settings, load_list_options, load_model_opti
 from bandicoot_dagster.cli_dagster import dagster
 from bandicoot_dagster.cli_database import database
 from bandicoot_dagster.cli_evaluate import evaluate
+from bandicoot_dagster.cli_events import events
 from bandicoot_dagster.cli_forget import forget
 from bandicoot_dagster.cli_lake import lake
 from bandicoot_dagster.cli_model import model
@@ -79,6 +80,7 @@ def main() -> None:
 
 main.add_command(model)
 main.add_command(evaluate)
+main.add_command(events)
 main.add_command(forget)
 main.add_command(status)
 main.add_command(dagster)

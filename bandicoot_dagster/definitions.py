@@ -19,12 +19,15 @@ from bandicoot_dagster.assets import (  # noqa: E402
     coverage,
     engagement,
     estimation,
+    events,
     experiment,
     model,
     simulation,
     source,
 )
 from bandicoot_dagster.code_references import with_code_references  # noqa: E402
+from bandicoot_dagster.event_files import ingest_event_files  # noqa: E402
+from bandicoot_dagster.events_sensor import event_sensors  # noqa: E402
 from bandicoot_dagster.housekeeping import housekeeping  # noqa: E402
 from bandicoot_dagster.jobs import all_jobs  # noqa: E402
 from bandicoot_dagster.progress import progress_logger  # noqa: E402
@@ -40,6 +43,7 @@ ALL_ASSETS = [
     source.sms_events,
     source.vaccinations,
     source.calls,
+    events.received_events,
     engagement.caregiver_states,
     engagement.engagement_history,
     engagement.passive_counts,
@@ -69,9 +73,9 @@ def build_definitions(settings: Settings | None = None, clock: Clock = system_cl
     settings = settings or load_settings()
     return dg.Definitions(
         assets=with_code_references(ALL_ASSETS, settings.repository_url, settings.repository_branch),
-        jobs=[*all_jobs, housekeeping],
+        jobs=[*all_jobs, housekeeping, ingest_event_files],
         schedules=all_schedules,
-        sensors=all_sensors,
+        sensors=[*all_sensors, *event_sensors(settings)],
         resources=build_resources(settings, clock),
         loggers={"console": dg.colored_console_logger, "progress": progress_logger},
         executor=dg.in_process_executor,

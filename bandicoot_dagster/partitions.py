@@ -1,7 +1,8 @@
 """Partitions definitions and the mappings between them, all in Asia/Kolkata.
 
 A daily partition D holds what happened in, or was known at the end of, day D. A list partition D is the list to be
-called on D, so it exists as soon as D begins. A weekly partition is named by its Sunday and ends on its Saturday.
+called on D, so it exists as soon as D begins, and so does a day whose events are told as they happen. A weekly
+partition is named by its Sunday and ends on its Saturday.
 """
 
 import dagster as dg
@@ -19,6 +20,7 @@ RANGE_END_TAG = "dagster/asset_partition_range_end"
 
 daily = dg.DailyPartitionsDefinition(start_date=_FIRST_SUNDAY, timezone=TIME_ZONE)
 list_days = dg.DailyPartitionsDefinition(start_date=_FIRST_SUNDAY, timezone=TIME_ZONE, end_offset=1)
+event_days = dg.DailyPartitionsDefinition(start_date=_FIRST_SUNDAY, timezone=TIME_ZONE, end_offset=1)
 weekly = dg.WeeklyPartitionsDefinition(start_date=_FIRST_SUNDAY, timezone=TIME_ZONE)
 
 

@@ -28,6 +28,11 @@ def data_version(*manifests: Manifest) -> dg.DataVersion:
     return dg.DataVersion(combined_digest(manifests))
 
 
+def version_tags(manifest: Manifest) -> dict[str, str]:
+    """Tags with which a materialization says what its version is, where no step does."""
+    return {_DATA_VERSION: manifest.digest, _IS_GIVEN: "true"}
+
+
 def report_earlier(
     context: dg.AssetExecutionContext, manifests: Sequence[Manifest], metadata: Mapping[str, Mapping[str, Any]]
 ) -> None:
@@ -41,7 +46,7 @@ def report_earlier(
                 asset_key=context.asset_key,
                 partition=manifest.partition,
                 metadata=metadata[manifest.partition],
-                tags={**inputs, _DATA_VERSION: manifest.digest, _IS_GIVEN: "true"},
+                tags={**inputs, **version_tags(manifest)},
             )
         )
 

@@ -38,9 +38,11 @@ def ist(text: str) -> datetime:
 class SourceProgramme:
     """The three tables in a schema of a database, without constraints, so that anything can be put in them."""
 
-    def __init__(self, url: str, schema: str = SCHEMA) -> None:
+    def __init__(self, url: str, schema: str = SCHEMA, *, is_new: bool = True) -> None:
         self.url = url
         self.schema = schema
+        if not is_new:
+            return
         self.execute("CREATE SCHEMA {schema}")
         for table, columns in COLUMNS.items():
             self.execute(f"CREATE TABLE {{schema}}.{table} ({columns})")

@@ -112,6 +112,28 @@ def unused_budget(newest_call_date: date | None, n_rows: int, budget: int) -> li
     ]
 
 
+def dead_letters_above(day: date, n_dead: int, n_received: int, max_invalid_share: float) -> list[Problem]:
+    """Too many of the messages received lately are no event.
+
+    `n_dead` messages of the last 24 hours became dead letters for what they say, `n_received` events of today and
+    yesterday were taken in; `day` is today. Events of caregivers who are not known yet are in neither.
+    """
+    n_messages = n_dead + n_received
+    if n_dead <= max_invalid_share * n_messages:
+        return []
+    return [
+        Problem(
+            "too_many_dead_letters",
+            "received_events",
+            day.isoformat(),
+            f"{n_dead} of {n_messages} messages of the last 24 hours are no event, {n_dead / n_messages:.1%} where "
+            f"max_invalid_share allows {max_invalid_share:.1%}",
+            "`bandicoot events letters` says what is wrong with each; mend the sender, and send them again",
+            "error",
+        )
+    ]
+
+
 def spending_above(day: date, share_of_limit: float, projected_usd: float, limit_usd: float) -> list[Problem]:
     """The levels of the monthly limit that were spent by the end of a day, lowest first; a new month ends them.
 

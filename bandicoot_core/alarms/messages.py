@@ -10,6 +10,7 @@ from bandicoot_core.contracts import SPENDING_LEVELS
 _TITLES: dict[str, str] = {
     "run_failed": "run failed",
     "too_many_set_aside": "too many rows had to be set aside",
+    "too_many_dead_letters": "too many messages are no event",
     "list_late": "the call list is late",
     "model_late": "the model is late",
     "model_rejected": "a model was rejected",

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias, get_args
 Kind: TypeAlias = Literal[
     "run_failed",
     "too_many_set_aside",
+    "too_many_dead_letters",
     "list_late",
     "model_late",
     "model_rejected",
@@ -26,7 +27,16 @@ RUN_KINDS: frozenset[str] = frozenset({"run_failed", "too_many_set_aside"})
 """Kinds that come from a run that failed; their `asset` is the job, and only a run that succeeds ends them."""
 
 CONTINUING_KINDS: frozenset[str] = frozenset(
-    {"list_late", "model_late", "drift", "budget_not_used", "spending_50", "spending_80", "spending_100"}
+    {
+        "too_many_dead_letters",
+        "list_late",
+        "model_late",
+        "drift",
+        "budget_not_used",
+        "spending_50",
+        "spending_80",
+        "spending_100",
+    }
 )
 """Kinds that go on from day to day: the next partition's problem is the same incident, not a new one."""
 

@@ -16,6 +16,7 @@ from bandicoot_core.contracts.cost_tables import SPENDING
 from bandicoot_core.contracts.coverage_tables import COVERAGE, COVERAGE_DIMENSIONS
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
 from bandicoot_core.contracts.estimation_tables import DRAWN_CALLS, ESTIMATION
+from bandicoot_core.contracts.event_tables import RECEIVED_EVENTS
 from bandicoot_core.contracts.experiment_tables import (
     EXPERIMENT_BALANCE,
     EXPERIMENT_EFFECTS,
@@ -59,6 +60,7 @@ from bandicoot_core.contracts.vocabulary import (
     EXPERIMENT_ARMS,
     PASSIVE,
     PASSIVE_TUPLE,
+    RECEIVED_EVENT_TYPES,
     RESPONSIVE,
     SPENDING_LEVELS,
     STATES,
@@ -111,6 +113,8 @@ __all__ = [
     "POLICY_SIMULATION",
     "PREDICTORS",
     "PUBLISHED_CALL_LIST",
+    "RECEIVED_EVENTS",
+    "RECEIVED_EVENT_TYPES",
     "RESPONSIVE",
     "SET_ASIDE",
     "SMS_EVENTS",

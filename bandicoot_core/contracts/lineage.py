@@ -12,7 +12,12 @@ _TUPLE = ("n_rr", "n_ru", "n_ur", "n_uu")
 _ACTIVE_TUPLE = tuple(name.replace("n_", "n_active_") for name in _TUPLE)
 _WORDS = ("opened_weeks", "called_weeks", "observed_weeks")
 _MESSAGE_INSTANTS = ("sent_at", "delivered_at", "opened_at", "clicked_at")
-_EVENTS = ("sms_events.event_type", "sms_events.occurred_at")
+_EVENTS = (
+    "sms_events.event_type",
+    "sms_events.occurred_at",
+    "received_events.event_type",
+    "received_events.occurred_at",
+)
 
 
 def _of(table: str, columns: Iterable[str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from bandicoot_core.contracts.cost_tables import SPENDING
 from bandicoot_core.contracts.coverage_tables import COVERAGE
 from bandicoot_core.contracts.engagement_tables import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
 from bandicoot_core.contracts.estimation_tables import DRAWN_CALLS, ESTIMATION
+from bandicoot_core.contracts.event_tables import RECEIVED_EVENTS
 from bandicoot_core.contracts.experiment_tables import (
     EXPERIMENT_BALANCE,
     EXPERIMENT_EFFECTS,
@@ -36,6 +37,7 @@ TABLES: dict[str, TableContract] = {
     for contract in (
         CAREGIVERS,
         SMS_EVENTS,
+        RECEIVED_EVENTS,
         VACCINATIONS,
         CALLS,
         SET_ASIDE,

@@ -15,6 +15,9 @@ ACTIONS = (PASSIVE, ACTIVE)
 
 EVENT_TYPES = ("sent", "delivered", "opened", "clicked", "failed")
 ENGAGED_EVENT_TYPES = ("opened", "clicked")
+RECEIVED_EVENT_TYPES = {"sms_delivered": "delivered", "sms_opened": "opened", "vaccination_completed": "vaccinated"}
+"""What an event is called when it is told -> what it is called in the lake."""
+
 CALL_OUTCOMES = ("reached", "no_answer", "busy", "wrong_number", "refused")
 CONTROL_ARM = "control"
 TREATMENT_ARM = "treatment"

@@ -66,6 +66,41 @@ def caregiver_states(
     ).select(CAREGIVER_STATES.column_names)
 
 
+def with_received(sms_events: ibis.Table, received_events: ibis.Table) -> ibis.Table:
+    """What the source's logs say and what was told as it happened, one below the other.
+
+    `sms_events` follows SMS_EVENTS, `received_events` RECEIVED_EVENTS; the columns are those that states and histories
+    are made from. An open that both know is there twice: whoever counts opens must not start from this.
+    """
+    columns = ("caregiver_key", "event_type", "occurred_at")
+    logged, received = sms_events.select(*columns), received_events.select(*columns)
+    # A table in memory knows that it holds no nulls, one in a file does not; a union wants both alike.
+    return logged.union(received.cast(dict(logged.schema().items())))
+
+
+def opened_since(states: ibis.Table, received_events: ibis.Table, *, day: date) -> ibis.Table:
+    """The states of a day [CAREGIVER_STATES], where who has opened since is responsive, with her last open.
+
+    `received_events` follows RECEIVED_EVENTS; its opens after the end of the Asia/Kolkata day count. Days since the
+    last open stay as they were at the end of the day.
+    """
+    opens = received_events.filter(
+        received_events.event_type.isin(ENGAGED_EVENT_TYPES), received_events.occurred_at >= end_of_day(day)
+    )
+    last = opens.group_by("caregiver_key").aggregate(opened_at=opens.occurred_at.max())
+    joined = states.left_join(last, "caregiver_key").drop("caregiver_key_right")
+    return joined.mutate(
+        state=ibis.ifelse(joined.opened_at.notnull(), RESPONSIVE, joined.state),
+        last_open_date=ibis.coalesce(_day_of(joined.opened_at), joined.last_open_date),
+    ).select(states.columns)
+
+
+def open_days(events: ibis.Table) -> ibis.Table:
+    """The days on which caregivers opened a message, among events as RECEIVED_EVENTS has them, each once."""
+    opens = events.filter(events.event_type.isin(ENGAGED_EVENT_TYPES))
+    return opens.select("caregiver_key", open_date=_day_of(opens.occurred_at)).distinct()
+
+
 def _day_of(instant: ibis.Value, *, later_minutes: int = 0) -> ibis.Value:
     """The Asia/Kolkata day of an instant, or of one so many minutes later.
 

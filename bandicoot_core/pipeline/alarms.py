@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 import psycopg
 
 from bandicoot_core.alarms.conditions import (
+    dead_letters_above,
     drift,
     late_list,
     late_model,
@@ -23,12 +24,16 @@ from bandicoot_core.alarms.failures import RunEnd, standing_failures
 from bandicoot_core.alarms.incidents import compare, is_owed
 from bandicoot_core.alarms.messages import incident_line, problem_message, recovery_message
 from bandicoot_core.alarms.problems import RUN_KINDS, Problem
+from bandicoot_core.calendar import day_of
+from bandicoot_core.engagement.event_decoding import UNKNOWN_CAREGIVER
 from bandicoot_core.errors import BandicootError, UntoldAlarmError
 from bandicoot_core.pipeline.costs import COST_REPORT
+from bandicoot_core.pipeline.told_events import RECEIVED
 from bandicoot_core.stores.channels import Channel
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.lake.lake import Lake
 from bandicoot_core.stores.published.call_lists import last_publication
+from bandicoot_core.stores.published.dead_letters import count_letters
 from bandicoot_core.stores.published.incidents import (
     IncidentRecord,
     note_told,
@@ -37,7 +42,9 @@ from bandicoot_core.stores.published.incidents import (
     record_changes,
 )
 
-_LAKE_KINDS = frozenset({"model_late", "model_rejected", "drift", "spending_50", "spending_80", "spending_100"})
+_LAKE_KINDS = frozenset(
+    {"model_late", "model_rejected", "drift", "too_many_dead_letters", "spending_50", "spending_80", "spending_100"}
+)
 """Kinds whose facts are in the lake."""
 
 _TOLD_FOR = timedelta(days=7)
@@ -72,10 +79,12 @@ def look_for_alarms(stores: Installation, ends: Iterable[RunEnd], *, now: dateti
         if newest is not None:
             problems += unused_budget(newest.call_date, newest.n_rows, newest.budget)
         try:
+            problems += _problems_of_events(stores, connection, now)
             problems += _problems_of_lake(stores.lake, now)
         except BandicootError as error:
             # Nothing is known about these: what was open stays so.
             failures.append(error)
+            problems = [each for each in problems if each.kind not in _LAKE_KINDS]
             problems += [each for each in standing if each.kind in _LAKE_KINDS]
         changes = compare(known, problems)
         n_opened, n_closed = record_changes(connection, to_open=changes.to_open, to_close=changes.to_close, now=now)
@@ -90,6 +99,17 @@ def look_for_alarms(stores: Installation, ends: Iterable[RunEnd], *, now: dateti
 def describe_open_incidents(connection: psycopg.Connection) -> list[str]:
     """A line for each incident that is not over, the oldest first."""
     return [incident_line(_problem_of(each), each.opened_at) for each in open_incidents(connection)]
+
+
+def _problems_of_events(stores: Installation, connection: psycopg.Connection, now: datetime) -> list[Problem]:
+    counts = count_letters(connection, since=now - timedelta(days=1))
+    n_dead = sum(n for kind, n in counts.items() if kind != UNKNOWN_CAREGIVER)
+    if not n_dead:
+        return []
+    today = day_of(now)
+    days = [(today - timedelta(days=n)).isoformat() for n in (1, 0)]
+    n_received = sum(each.n_rows() for each in stores.lake.manifests(RECEIVED, days) if each is not None)
+    return dead_letters_above(today, n_dead, n_received, stores.settings.max_invalid_share)
 
 
 def _problems_of_lake(lake: Lake, now: datetime) -> list[Problem]:

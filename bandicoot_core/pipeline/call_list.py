@@ -10,8 +10,10 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import ibis
 import pyarrow as pa
 
+from bandicoot_core.calendar import day_of
 from bandicoot_core.checks import CheckOutcome, blocking_failures
 from bandicoot_core.contracts import (
     CALL_LIST,
@@ -19,6 +21,7 @@ from bandicoot_core.contracts import (
     CLUSTER_ASSIGNMENTS,
     PENDING_CAREGIVERS,
 )
+from bandicoot_core.engagement.states import opened_since
 from bandicoot_core.errors import CheckFailedError, InvalidInputError
 from bandicoot_core.pipeline.bundles import BUNDLES
 from bandicoot_core.pipeline.list_basis import (
@@ -29,6 +32,7 @@ from bandicoot_core.pipeline.list_basis import (
     refuse_later_day,
     require_champion,
 )
+from bandicoot_core.pipeline.received_events import opens_since
 from bandicoot_core.policy.call_list import DrawnList, draw_call_list
 from bandicoot_core.policy.checks import list_checks
 from bandicoot_core.settings import ListOptions
@@ -172,7 +176,11 @@ def materialize_published_call_list(
             model_version=version,
             run_id=run_id,
             published_at=published_at,
-            states=partial(_states_to_publish, reader, as_of_day, version) if is_newest_knowledge else None,
+            states=(
+                partial(_states_to_publish, stores, reader, as_of_day, version, published_at)
+                if is_newest_knowledge
+                else None
+            ),
         )
 
 
@@ -203,8 +211,14 @@ def _with_ids(call_list: pa.Table, ids: pa.Table) -> pa.Table:
     return joined.drop_columns(["caregiver_key"])
 
 
-def _states_to_publish(reader: LakeReader, as_of_day: date, version: str) -> pa.RecordBatchReader:
+def _states_to_publish(
+    stores: Installation, reader: LakeReader, as_of_day: date, version: str, published_at: datetime
+) -> pa.RecordBatchReader:
+    """The states of a day with the opens that were received since; asked for while nobody else changes them."""
+    opens = opens_since(stores, as_of_day, until=day_of(published_at), holder="publication of the states")
     states = reader.scan(CAREGIVER_STATES, "caregiver_states", [as_of_day.isoformat()])
+    if opens.num_rows:
+        states = opened_since(states, ibis.memtable(opens), day=as_of_day)
     assignments = reader.scan(CLUSTER_ASSIGNMENTS, BUNDLES, [version], "assignments")
     clusters = assignments.select("caregiver_key", "cluster_id")
     return states.left_join(clusters, "caregiver_key").drop("caregiver_key_right").to_pyarrow_batches()

@@ -9,6 +9,7 @@ from datetime import date, timedelta
 
 from bandicoot_core.calendar import days_between
 from bandicoot_core.pipeline.engagement import covered_days, materialize_caregiver_states
+from bandicoot_core.pipeline.told_events import RECEIVED, received_input, received_on
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.lake.lake import Lake
@@ -81,6 +82,9 @@ def _why_states_are_stale(states: Manifest, day: date, settings: Settings, diges
             return None  # a day that is missing is refused when states are computed; nothing can be renewed before
         if states.inputs.get(asset) != digest:
             return f"{asset} have changed since"
+    received = received_on(digests.existing(RECEIVED), read["sms_events"])
+    if received_input(states) != digests.of(RECEIVED, received):
+        return f"{RECEIVED} have changed since"
     return None
 
 

@@ -13,13 +13,13 @@ from bandicoot_core.contracts import (
     CAREGIVERS,
     ENGAGEMENT_HISTORY,
     PASSIVE_COUNTS,
-    SMS_EVENTS,
 )
 from bandicoot_core.engagement.completeness import message_rates, messages_by_week
 from bandicoot_core.engagement.counts import passive_counts, responsive_share_by_week
 from bandicoot_core.engagement.history import engagement_history
 from bandicoot_core.engagement.states import caregiver_states
 from bandicoot_core.errors import InvalidInputError, MissingPartitionError
+from bandicoot_core.pipeline.told_events import read_events
 from bandicoot_core.settings import ModelOptions
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.lake.lake import Lake
@@ -39,7 +39,7 @@ def materialize_caregiver_states(stores: Installation, day: date) -> Manifest:
     with stores.engine() as engine, stores.lake.reader(engine) as reader:
         states = caregiver_states(
             reader.scan(CAREGIVERS, "caregivers", [day.isoformat()]),
-            reader.scan(SMS_EVENTS, "sms_events", covered_days(stores.lake.partitions("sms_events"), lookback)),
+            read_events(reader, stores.lake, covered_days(stores.lake.partitions("sms_events"), lookback)),
             reader.scan(CALLS, "calls", covered_days(stores.lake.partitions("calls"), lookback)),
             day=day,
             lookback_days=settings.lookback_days,
@@ -93,7 +93,7 @@ def materialize_engagement_history(stores: Installation, week: date, options: Mo
     days = [day.isoformat() for day in days_between(weeks[0], last_day)]
     with stores.engine() as engine, lake.reader(engine) as reader:
         registry = reader.scan(CAREGIVERS, "caregivers", [last_day.isoformat()])
-        events = reader.scan(SMS_EVENTS, "sms_events", days)
+        events = read_events(reader, lake, days)
         history = engagement_history(
             # Messages stop when somebody leaves: her silence says nothing about passive behaviour.
             registry.filter(registry.status == ACTIVE_STATUS),

@@ -14,6 +14,7 @@ import psycopg
 from ibis.backends.duckdb import Backend
 
 from bandicoot_core.pipeline.bundles import BUNDLES
+from bandicoot_core.pipeline.told_events import RECEIVED
 from bandicoot_core.stores.cache.cache import forget
 from bandicoot_core.stores.cache.fill import no_fill_under_way
 from bandicoot_core.stores.installation import Installation
@@ -34,6 +35,7 @@ HOLDER = "bandicoot forget"
 _FROM_SOURCE_ON = (
     "caregivers",
     "sms_events",
+    RECEIVED,
     "vaccinations",
     "calls",
     "caregiver_states",

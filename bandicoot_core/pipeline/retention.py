@@ -14,6 +14,7 @@ from bandicoot_core.calendar import last_closed_week, last_day_of_week, week_of,
 from bandicoot_core.pipeline.bundles import BUNDLES
 from bandicoot_core.pipeline.extraction import EVENT_ASSETS
 from bandicoot_core.pipeline.other_policies import N_WEEKS
+from bandicoot_core.pipeline.told_events import RECEIVED
 from bandicoot_core.settings import ListOptions, ModelOptions, Settings
 from bandicoot_core.stores.lake.lake import Lake
 from bandicoot_core.stores.published.models import champion, is_held_back, list_models
@@ -68,12 +69,14 @@ def expired_partitions(
         week_ends = {last_day_of_week(each).isoformat() for each in _kept_weeks(settings, week, lake, models)}
         found += _older(lake, (_LISTS,), first_day)
         found += _older(lake, SNAPSHOT_ASSETS, first_snapshot, keep=as_of | week_ends)
-        found += _older(lake, EVENT_ASSETS, first_event)
+        found += _older(lake, (*EVENT_ASSETS, RECEIVED), first_event)
     else:
         models |= {str(manifest.facts["model_version"]) for manifest in lake.require_all(_LISTS, list(lists))}
     if settings.keep_weeks is not None:
         kept = {each.isoformat() for each in _kept_weeks(settings, week, lake, models)}
-        weekly = [name for name in lake.assets() if name not in {_LISTS, BUNDLES, *SNAPSHOT_ASSETS, *EVENT_ASSETS}]
+        weekly = [
+            name for name in lake.assets() if name not in {_LISTS, BUNDLES, RECEIVED, *SNAPSHOT_ASSETS, *EVENT_ASSETS}
+        ]
         found += _listed(lake, weekly, lambda key: key not in kept and key < week.isoformat())
         found += _listed(lake, [BUNDLES], lambda version: version not in models and version[:10] not in kept)
     return found

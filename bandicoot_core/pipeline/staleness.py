@@ -5,6 +5,7 @@ from datetime import date
 from bandicoot_core.calendar import days_between, last_day_of_week
 from bandicoot_core.pipeline.bundles import BUNDLE_FORMAT
 from bandicoot_core.pipeline.engagement import covered_days, training_weeks
+from bandicoot_core.pipeline.told_events import RECEIVED, received_input, received_on
 from bandicoot_core.settings import ModelOptions
 from bandicoot_core.stores.lake.lake import Lake
 
@@ -46,6 +47,9 @@ def why_model_is_stale(lake: Lake, week: date, options: ModelOptions) -> str | N
         digest = lake.digest(asset, [partition for partition in partitions if partition in existing])
         if history.inputs.get(asset) != digest:
             return f"{asset} has changed since the model was trained"
+    received = received_on(lake.partitions(RECEIVED), read["sms_events"])
+    if received_input(history) != lake.digest(RECEIVED, received):
+        return f"{RECEIVED} has changed since the model was trained"
     decided = lake.manifest("model_version", key)
     if decided is not None and decided.recipe.get("bundle_format") != BUNDLE_FORMAT:
         return "the software keeps models in another form now"

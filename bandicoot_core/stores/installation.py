@@ -4,9 +4,11 @@ This is the only place that turns settings into connections, for the pipeline, t
 With no database configured it starts, or attaches to, the embedded server.
 """
 
+import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import psycopg
@@ -27,6 +29,9 @@ from bandicoot_core.stores.published.call_lists import migrate
 from bandicoot_core.stores.published.writers import sole_writer
 from bandicoot_core.stores.server_errors import foreseen_errors
 from bandicoot_core.stores.source.source import Source
+
+if TYPE_CHECKING:
+    from bandicoot_core.stores.events.subscription import Subscription
 
 DAGSTER_SCHEMA = "dagster"
 
@@ -104,6 +109,16 @@ class Installation:
     def current(self) -> CurrentReader:
         """What consumers read about the present: from the cache where it is right, else from the published schema."""
         return CurrentReader(self.cache, self.published)
+
+    def event_subscription(self) -> "Subscription | None":
+        """The subscription that events arrive in, to be closed by the caller; None when none is configured."""
+        if self.settings.events_subscription is None:
+            return None
+        # The client library takes 0.3 s to import; only who takes events in pays for it.
+        events = importlib.import_module("bandicoot_core.stores.events.subscription")
+        return events.Subscription(
+            self.settings.events_subscription, timeout_seconds=self.settings.events_timeout_seconds
+        )
 
     def channels(self) -> list[Channel]:
         """The channels on which alarms are told; none when none is configured."""

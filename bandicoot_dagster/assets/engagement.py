@@ -15,6 +15,7 @@ from bandicoot_core.pipeline.engagement import (
 from bandicoot_core.settings import load_model_options, load_settings
 from bandicoot_core.stores.installation import Installation
 from bandicoot_dagster import pools
+from bandicoot_dagster.assets.events import received_events
 from bandicoot_dagster.assets.source import ONE_RUN_FOR_MANY_DAYS, calls, caregivers, sms_events
 from bandicoot_dagster.config import Training
 from bandicoot_dagster.describe import described
@@ -43,6 +44,7 @@ _window = training_window(load_model_options().training_weeks)
     deps=[
         caregivers,
         dg.AssetDep(sms_events, partition_mapping=_lookback),
+        dg.AssetDep(received_events, partition_mapping=_lookback),
         dg.AssetDep(calls, partition_mapping=_lookback),
     ],
     pool=pools.STATES,
@@ -80,6 +82,7 @@ def caregiver_states(context: dg.AssetExecutionContext, stores: dg.ResourceParam
     deps=[
         dg.AssetDep(caregivers, partition_mapping=training_window(1)),
         dg.AssetDep(sms_events, partition_mapping=_window),
+        dg.AssetDep(received_events, partition_mapping=_window),
         dg.AssetDep(calls, partition_mapping=_window),
     ],
     pool=pools.TRAINING,

@@ -131,7 +131,8 @@ def test_external_upstreams_are_specs_that_show_which_columns_are_read(graph: As
     assert sorted(spec.key.to_user_string() for spec in specs) == external
     for name in external:
         assert metadata(graph, name)["dagster/column_schema"].columns, name  # type: ignore[attr-defined]
-        assert metadata(graph, name)["dagster/table_name"] == name.replace("/", "."), name
+        if name != "received_events":  # told, and kept in the lake; no database has it as a table
+            assert metadata(graph, name)["dagster/table_name"] == name.replace("/", "."), name
 
 
 def test_every_table_made_of_others_traces_its_columns(graph: AssetGraph) -> None:

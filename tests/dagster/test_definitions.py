@@ -71,13 +71,14 @@ def test_every_asset_says_what_it_is_who_owns_it_and_what_it_holds(graph: AssetG
             assert all(column.description for column in schema.columns), name
 
 
-def test_the_programmes_tables_are_external_upstreams(graph: AssetGraph) -> None:
+def test_the_programmes_tables_and_what_is_told_are_external_upstreams(graph: AssetGraph) -> None:
     external = {key.to_user_string() for key in graph.external_asset_keys}
     assert external == {
         "suvita_production/caregivers",
         "suvita_production/sms_logs",
         "suvita_production/vaccinations",
         "bandicoot/call_outcomes",
+        "received_events",
     }
 
 

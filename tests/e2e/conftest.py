@@ -4,6 +4,7 @@ Everything here goes through the command line and the browser, in processes of t
 is called to make a list or to serve it.
 """
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -25,6 +27,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 
 from bandicoot_core.calendar import last_closed_week
 from bandicoot_core.stores.embedded import server as embedded
+from tests.servers.pubsub import SUBSCRIPTION, PubSubServer, pubsub_server
 
 CALL_DATE = "2026-11-19"
 WEEK = last_closed_week(date.fromisoformat(CALL_DATE)).isoformat()
@@ -105,7 +108,14 @@ class Faults:
 
 
 @pytest.fixture(scope="session")
-def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoHome]:
+def broker() -> Iterator[PubSubServer]:
+    """A local Pub/Sub, from which the home takes in events while its daemon runs."""
+    with pubsub_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def empty_home(tmp_path_factory: pytest.TempPathFactory, broker: PubSubServer) -> Iterator[DemoHome]:
     """A home in which nothing has happened yet, small and quick settings, and none of the caller's own."""
     home = tmp_path_factory.mktemp("home")
     environment = {
@@ -116,6 +126,9 @@ def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoHome]:
         "BANDICOOT_TRAINING_WEEKS": "10",
         "BANDICOOT_N_CLUSTERS": "6",  # of so few caregivers, each of more clusters would hardly ever be called
         "BANDICOOT_LOOKBACK_DAYS": "42",
+        "BANDICOOT_EVENTS_SUBSCRIPTION": SUBSCRIPTION,
+        "BANDICOOT_EVENTS_FOLDER": str(home / "events"),
+        "PUBSUB_EMULATOR_HOST": broker.endpoint,
     }
     try:
         yield DemoHome(home, environment)
@@ -144,9 +157,9 @@ def published_url(first_run: FirstRun) -> str:
     return first_run.published_url
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def ui_url(demo_home: DemoHome, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`bandicoot ui` on the home; afterwards it is terminated, and nothing of it may be left."""
+    """`bandicoot ui` on the home, for every module after; then it is terminated, and nothing of it may be left."""
     log_path = tmp_path_factory.mktemp("ui") / "ui.log"
     port = closed_port()
     with log_path.open("w") as log:
@@ -161,6 +174,8 @@ def ui_url(demo_home: DemoHome, tmp_path_factory: pytest.TempPathFactory) -> Ite
     try:
         url = f"http://127.0.0.1:{port}"
         _wait_until_served(served, url, log_path)
+        # The list is of another day than today: the nights since would be made up for, and hold up every run.
+        _stop_sensor(url, "nightly_again")
         yield url
     finally:
         # As a service manager does it: the one process that was started is told, and ends its children.
@@ -241,6 +256,28 @@ def _wait_until_served(served: subprocess.Popen[bytes], url: str, log_path: Path
             if served.poll() is not None or time.monotonic() >= deadline:
                 pytest.fail(f"bandicoot ui does not serve on {url} ({error}):\n{log_path.read_text()[-4000:]}")
         time.sleep(0.25)
+
+
+def _stop_sensor(url: str, name: str) -> None:
+    """Stop a sensor as the switch on its page does."""
+    selector = {
+        "repositoryName": "__repository__",
+        "repositoryLocationName": "bandicoot_dagster.definitions",
+        "sensorName": name,
+    }
+    query = "query ($of: SensorSelector!) { sensorOrError(sensorSelector: $of) { ... on Sensor { id } } }"
+    sensor = _ask(url, query, {"of": selector})["sensorOrError"]
+    state = "... on StopSensorMutationResult { instigationState { status } }"
+    stop = f"mutation ($id: String!) {{ stopSensor(id: $id) {{ {state} }} }}"
+    assert _ask(url, stop, {"id": sensor["id"]})["stopSensor"]["instigationState"]["status"] == "STOPPED"
+
+
+def _ask(url: str, query: str, variables: dict[str, Any]) -> Any:
+    body = json.dumps({"query": query, "variables": variables}).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/graphql", data=body, headers=headers)  # noqa: S310 - an http URL of our own
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+        return json.load(answer)["data"]
 
 
 def _left_of(served: subprocess.Popen[bytes], home: Path) -> list[str]:

@@ -1,14 +1,19 @@
 """An analyst's morning in Dagster's UI: the asset graph, a list made from the page, and the charts of its assets."""
 
+import json
 import re
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
 from playwright.sync_api import Locator, Page, expect
 from psycopg.rows import TupleRow
 
+from bandicoot_core.calendar import day_of
 from tests.e2e.conftest import CALL_DATE, SMALL_SIMULATION, WEEK, DemoHome
+from tests.servers.pubsub import PubSubServer
 
 pytestmark = pytest.mark.e2e
 
@@ -152,6 +157,52 @@ def test_an_assets_page_says_what_it_is_who_owns_it_and_where_its_code_is(page: 
         expect(body).to_contain_text(shown, timeout=30_000)
     code = page.locator("a[href*='call_list.py']")
     expect(code).to_contain_text("call_list")
+
+
+def test_who_opens_a_message_is_responsive_within_two_minutes_whoever_tells_it(
+    page: Page, demo_home: DemoHome, broker: PubSubServer, published_url: str
+) -> None:
+    now = datetime.now(UTC)
+    with psycopg.connect(published_url) as connection:
+        names = [
+            name
+            for (name,) in connection.execute(
+                "SELECT caregiver_id FROM bandicoot.caregiver_states WHERE state = 'U' ORDER BY 1 LIMIT 2"
+            )
+        ]
+    by_broker, by_file = (
+        json.dumps(
+            {
+                "event_type": "sms_opened",
+                "caregiver_id": name,
+                "timestamp": now.isoformat(),
+                "metadata": {"message_id": f"live-{name}"},
+            }
+        )
+        for name in names
+    )
+    folder = demo_home.home / "events"
+    folder.mkdir()
+    (folder / "told.jsonl.part").write_text(by_file + "\n")
+    (folder / "told.jsonl.part").rename(folder / "told.jsonl")
+    broker.publish([by_broker.encode()] * 2)
+
+    deadline = time.monotonic() + 120
+    query = "SELECT state, last_open_date FROM bandicoot.caregiver_states WHERE caregiver_id = ANY (%s)"
+    expected = [("R", day_of(now))] * 2
+    while True:
+        with psycopg.connect(published_url) as connection:
+            states = connection.execute(query, (names,)).fetchall()
+        if states == expected or time.monotonic() > deadline:
+            break
+        time.sleep(1)
+    assert states == expected
+    assert broker.n_left == 0
+
+    page.goto("/assets/received_events")
+    body = page.locator("body")
+    for shown in ("What happened to messages, and doses given, as it is told", "Row count", "occurred_at"):
+        expect(body).to_contain_text(shown, timeout=30_000)
 
 
 def test_schedules_are_shown_in_the_time_of_india(page: Page) -> None:

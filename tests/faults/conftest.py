@@ -16,7 +16,15 @@ import pytest
 from bandicoot_core.stores.embedded import server as embedded
 from tests.faults.cutting_proxy import CuttingProxy
 from tests.faults.list_reader import ListReader
-from tests.faults.record import FaultRecord, table, write_document
+from tests.faults.record import (
+    EVENTS_BEGIN,
+    EVENTS_END,
+    EventsRecord,
+    FaultRecord,
+    events_table,
+    table,
+    write_document,
+)
 from tests.faults.site_under_fault import CALL_DATE, Site
 
 _Named = TypeVar("_Named")
@@ -25,6 +33,8 @@ N_TRIES = int(os.environ.get("BANDICOOT_FAULT_TRIES", "1"))
 SEED = int(os.environ.get("BANDICOOT_FAULT_SEED", "20261125"))
 _RECORDS: dict[str, FaultRecord] = {}
 _READS: list[int] = []
+EVENTS: list[EventsRecord] = []
+"""What became of events, one for each try."""
 
 
 def drawn_for_this_pass(names: Sequence[_Named], n_in_short_pass: int) -> list[_Named]:
@@ -67,7 +77,12 @@ def proxy(site: Site) -> Iterator[CuttingProxy]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
-    """The table of all faults tried in this session."""
+    """The tables of all faults tried in this session."""
+    document = os.environ.get("BANDICOOT_FAULT_REPORT") if exitstatus == 0 else None
+    if EVENTS:
+        terminalreporter.write_line(f"\n{events_table(EVENTS)}")
+        if document:
+            write_document(Path(document), events_table(EVENTS), begin=EVENTS_BEGIN, end=EVENTS_END)
     if not _RECORDS:
         return
     text = (
@@ -75,6 +90,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
         f"consumer read the list {sum(_READS):,} times.\n\n{table(_RECORDS.values())}"
     )
     terminalreporter.write_line(f"\n{text}")
-    document = os.environ.get("BANDICOOT_FAULT_REPORT")
-    if document and exitstatus == 0:
+    if document:
         write_document(Path(document), text)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 BEGIN, END = "<!-- faults: written by the suite -->", "<!-- end of faults -->"
+EVENTS_BEGIN, EVENTS_END = "<!-- events: written by the suite -->", "<!-- end of events -->"
 
 BY_ITSELF = "by itself"
 RUN_AGAIN = "`bandicoot run`"
@@ -21,6 +22,62 @@ _COLUMNS = (
     "other changes",
     "recovered",
 )
+
+
+_EVENT_COLUMNS = (
+    "seed",
+    "messages told",
+    "deliveries",
+    "seconds",
+    "struck",
+    "events expected",
+    "events in the lake",
+    "lost",
+    "doubled",
+    "dead letters expected",
+    "dead letters",
+)
+
+
+@dataclass(frozen=True)
+class EventsRecord:
+    """What became of events that were told while things broke."""
+
+    seed: int
+    n_messages: int
+    n_deliveries: int
+    seconds: float
+    strikes: Counter[str]
+    n_expected: int
+    n_in_lake: int
+    n_lost: int
+    n_doubled: int
+    n_letters_expected: int
+    n_letters: int
+
+    def row(self) -> str:
+        """The line of the table."""
+        cells = (
+            self.seed,
+            f"{self.n_messages:,}",
+            f"{self.n_deliveries:,}",
+            f"{self.seconds:.0f}",
+            ", ".join(f"{what} {count}" for what, count in sorted(self.strikes.items())),
+            f"{self.n_expected:,}",
+            f"{self.n_in_lake:,}",
+            self.n_lost,
+            self.n_doubled,
+            self.n_letters_expected,
+            self.n_letters,
+        )
+        return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def events_table(records: Iterable[EventsRecord]) -> str:
+    """All tries as a Markdown table."""
+    marks = ["---" if name == "struck" else "---:" for name in _EVENT_COLUMNS]
+    lines = [f"| {' | '.join(_EVENT_COLUMNS)} |", f"| {' | '.join(marks)} |", *(record.row() for record in records)]
+    return "\n".join(lines)
 
 
 @dataclass
@@ -85,8 +142,8 @@ def table(records: Iterable[FaultRecord]) -> str:
     )
 
 
-def write_document(path: Path, text: str) -> None:
-    """Put the text between the markers of the document; what stands around them stays."""
-    before, _, rest = path.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+def write_document(path: Path, text: str, *, begin: str = BEGIN, end: str = END) -> None:
+    """Put the text between two markers of the document; what stands around them stays."""
+    before, _, rest = path.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}")

@@ -212,5 +212,18 @@ def forget(cache: Cache, caregiver_id: str) -> int:
     return n_removed
 
 
+def drop_states(cache: Cache, caregiver_ids: Sequence[str]) -> int:
+    """Remove the states of some caregivers, which have changed in PostgreSQL; returns how many there were.
+
+    Hold Lock.CACHE and commit the change before, as for forget; readers ask PostgreSQL for them then. Raises
+    UnreachableError or RefusedWriteError.
+    """
+    n_removed = 0
+    with cache.writing("removing states that have changed") as client:
+        for first in range(0, len(caregiver_ids), _KEYS_AT_ONCE):
+            n_removed += int(client.unlink(*map(state_key, caregiver_ids[first : first + _KEYS_AT_ONCE])))
+    return n_removed
+
+
 def _words(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__

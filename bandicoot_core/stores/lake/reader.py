@@ -13,7 +13,7 @@ from ibis.backends.duckdb import Backend
 from upath import UPath
 
 from bandicoot_core.contracts import TableContract
-from bandicoot_core.errors import CorruptPartitionError, OutdatedPartitionError
+from bandicoot_core.errors import ConflictingWriteError, CorruptPartitionError, OutdatedPartitionError
 from bandicoot_core.stores.lake.manifest import Manifest, combined_digest
 from bandicoot_core.stores.lake.object_store import N_REQUESTS_AT_ONCE, reaching, read_small
 from bandicoot_core.stores.lake.verification import entry_of, require_digest, require_size, verify_digest
@@ -47,14 +47,22 @@ class LakeReader:
         found = self._lake.manifests(asset, partitions)
         return self._scan(contract, asset, table, [manifest for manifest in found if manifest is not None])
 
-    def first_corrupt(self) -> CorruptPartitionError | None:
-        """The first file read so far whose content is not what was written, as an error; None when all are."""
+    def first_corrupt(self) -> CorruptPartitionError | ConflictingWriteError | None:
+        """The first file read so far whose content is not what was written, as an error; None when all are.
+
+        A file may also be gone because its partition was replaced twice while it was read: that is a conflict, and the
+        same reading may be repeated.
+        """
         for manifest, table in self._manifests:
             folder = self._lake.folder(manifest.asset, manifest.partition)
             try:
                 verify_digest(folder, manifest, entry_of(manifest, table))
             except CorruptPartitionError as error:
-                return error
+                if self._lake.manifest(manifest.asset, manifest.partition) == manifest:
+                    return error
+                return ConflictingWriteError(
+                    f"{manifest.asset}/{manifest.partition} was replaced twice while it was read; run again"
+                )
         return None
 
     def _scan(self, contract: TableContract, asset: str, table: str, manifests: Sequence[Manifest]) -> ibis.Table:

@@ -144,6 +144,8 @@ def publish_call_list(
         # Somebody may have been forgotten after the list was made; its other ranks stay as they are.
         of_day = sql.SQL("stored.call_date = {}").format(call_date)
         n_rows -= delete_suppressed(connection, sql.Identifier("bandicoot", "call_list"), rows=of_day)
+        # Opens that are noted from here on are noted after this publication, which need not know of them.
+        lock(connection, Lock.STATES)
         given = states() if callable(states) else states
         is_refreshed = given is not None and refresh_states(connection, given, as_of_date=as_of_date)
         connection.execute(

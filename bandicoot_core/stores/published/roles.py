@@ -41,6 +41,8 @@ RIGHTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "forgettings": ("SELECT", "INSERT", "UPDATE"),
         "forgotten_draws": ("SELECT", "INSERT", "UPDATE"),
         "incidents": ("SELECT", "INSERT", "UPDATE"),
+        "dead_letters": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        "ingested_files": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     },
 }
 """Role -> table or view of the schema -> what it may do with it."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from bandicoot_core import contracts
 from bandicoot_core.contracts import Column, TableContract
+from bandicoot_core.stores.published.event_tables import DEAD_LETTERS, INGESTED_FILES
 
 SCHEMA = "bandicoot"
 
@@ -184,7 +185,8 @@ PUBLISHED_STATES = TableContract(
         Column(
             "as_of_date",
             "date",
-            "Day at whose end her row last changed; list_publications says as of when the whole table stands",
+            "Day at whose end her row last changed, or of the open that changed it since; list_publications says as of "
+            "when the whole table stands",
             unit="IST day",
         ),
     ),
@@ -236,6 +238,8 @@ PUBLISHED_TABLES: dict[str, TableContract] = {
     "forgettings": FORGETTINGS,
     "forgotten_draws": FORGOTTEN_DRAWS,
     "incidents": INCIDENTS,
+    "dead_letters": DEAD_LETTERS,
+    "ingested_files": INGESTED_FILES,
 }
 """Table of the schema -> its contract."""
 

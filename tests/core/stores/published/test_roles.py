@@ -44,6 +44,7 @@ ALLOWED = {
         *((name, "INSERT") for name in ("forgettings", "forgotten_draws", "incidents")),
         *((name, "UPDATE") for name in ("list_publications", "caregiver_states", "model_versions")),
         *((name, "UPDATE") for name in ("forgettings", "forgotten_draws", "incidents")),
+        *((name, verb) for name in ("dead_letters", "ingested_files") for verb in ("INSERT", "UPDATE", "DELETE")),
         *((name, "DELETE") for name in ("call_list", "caregiver_states")),
         *((name, "DELETE") for name in ("caregiver_keys", "experiment_assignments", "call_outcomes")),
     },
