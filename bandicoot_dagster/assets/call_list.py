@@ -94,6 +94,7 @@ def call_list(
             "The list of a day as downstream systems and call centres read it: table bandicoot.call_list, and for the "
             "newest day the view bandicoot.current_call_list. Its rows are replaced in one transaction."
         ),
+        published_as="bandicoot.call_list",
     ),
     partitions_def=list_days,
     deps=[call_list],
@@ -113,7 +114,6 @@ def published_call_list(
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": n_rows,
-            "dagster/table_name": "bandicoot.call_list",
             "dagster/uri": f"{stores.published_place}/bandicoot.call_list",
             **({"published_table": dg.MetadataValue.url(page)} if page else {}),
             "list_by_district": picture(list_by_district(rows), "The published list by district and state"),

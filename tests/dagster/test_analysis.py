@@ -63,7 +63,6 @@ def test_what_a_night_and_a_training_wrote_is_counted_previewed_and_drawn(progra
 def test_the_published_list_leads_to_its_table(programme: Programme) -> None:
     metadata = shown_by(programme, "published_call_list")
     uri = str(metadata["dagster/uri"].value)
-    assert metadata["dagster/table_name"].value == "bandicoot.call_list"
     assert uri.startswith("postgresql://")
     assert uri.endswith("/bandicoot.call_list")
     assert "@" not in uri

@@ -135,6 +135,10 @@ def test_external_upstreams_are_specs_that_show_which_columns_are_read(graph: As
             assert metadata(graph, name)["dagster/table_name"] == name.replace("/", "."), name
 
 
+def test_the_published_list_names_its_table(graph: AssetGraph) -> None:
+    assert metadata(graph, "published_call_list")["dagster/table_name"] == "bandicoot.call_list"
+
+
 def test_every_table_made_of_others_traces_its_columns(graph: AssetGraph) -> None:
     assert set(names(graph, without="column lineage")) == set(COLUMN_LINEAGE)
 
