@@ -96,9 +96,7 @@ def test_options_are_described_and_bounded_in_the_launchpad(page: Page) -> None:
 
 
 def test_pools_retries_schedules_and_alarms_are_in_the_deployment(page: Page) -> None:
-    page.goto("/deployment/concurrency")
-    expect_texts(page, "call_list")  # pools are shown once a run has been in them
     page.goto("/deployment/config")
-    expect_texts(page, "run_retries", "max_retries: 2")
+    expect_texts(page, "pools:", "default_limit: 1", "granularity: run", "run_retries:", "max_retries: 2")
     page.goto("/automation")
     expect_texts(page, "At 01:00 AM GMT+5:30", "At 02:00 AM GMT+5:30, only on Sunday", "At 06:00 AM GMT+5:30", "alarms")
