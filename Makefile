@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint e2e format browser servers bench faults fortnight clean
+.PHONY: help run test lint e2e format browser servers bench faults fortnight pictures clean
 
 help:
 	@echo "make run     fill the embedded server with a demo programme and print who to call today"
 	@echo "make test    run every test (unit, integration, end to end in a browser)"
 	@echo "make e2e     only the tests in a real browser"
 	@echo "make lint    formatting, linting, types, layers, Dagster definitions"
+	@echo "make pictures  photograph the UI anew for docs/pictures"
 	@echo "make faults  break everything, many times, and write docs/reliability.md (long)"
 	@echo "make fortnight  let fourteen nights pass under the real daemon, and write docs/fortnight.md (long)"
 	@echo "make bench   print the table of figures for this machine (long)"
@@ -40,6 +41,9 @@ test: $(VENV)/dev.stamp browser servers
 
 e2e: $(VENV)/dev.stamp browser
 	$(BIN)/pytest tests/e2e
+
+pictures: $(VENV)/dev.stamp browser
+	BANDICOOT_PICTURES=docs/pictures $(BIN)/pytest tests/e2e -k test_ui
 
 browser:
 	@sh tests/e2e/install_browser.sh

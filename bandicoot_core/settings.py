@@ -6,7 +6,7 @@ the reports may be. All are read from environment variables (`BANDICOOT_<NAME>`)
 against this module. Nothing here opens a connection or asks the time.
 """
 
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -166,6 +166,14 @@ class Settings(BaseSettings):
         description="Address of this project on GitHub or GitLab, for links from the UI to the code; empty means none",
     )
     repository_branch: str = Field("main", min_length=1, description="Branch, tag or commit those links lead to")
+    published_table_url: str | None = Field(
+        None,
+        pattern=r"^https?://\S+$",
+        description=(
+            "Page of the programme's own database browser that shows `bandicoot.call_list`, linked from the UI; "
+            "`{call_date}` in it becomes the day; empty means none"
+        ),
+    )
     prices_file: Path | None = Field(
         None, description="TOML file of prices and of the monthly limit; empty means the list prices that come along"
     )
@@ -230,6 +238,12 @@ class Settings(BaseSettings):
     def lake_path(self) -> str:
         """Root of the lake as a path or URL."""
         return self.lake_root or str(self.home.absolute() / "lake")
+
+    def published_table_page(self, call_date: date) -> str | None:
+        """The page that shows the published list of a day in the programme's database browser; None without one."""
+        if self.published_table_url is None:
+            return None
+        return self.published_table_url.replace("{call_date}", call_date.isoformat())
 
     @property
     def rollout_share(self) -> float:

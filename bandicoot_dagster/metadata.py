@@ -14,9 +14,13 @@ from bandicoot_core.checks import CheckOutcome
 from bandicoot_core.contracts import TableContract
 from bandicoot_core.contracts.lineage import COLUMN_LINEAGE
 from bandicoot_core.evaluation.report import Report
+from bandicoot_core.stores.lake.glance import first_rows
+from bandicoot_core.stores.lake.lake import Lake
 from bandicoot_core.stores.lake.manifest import SET_ASIDE_TABLE, Manifest
 
 _PREVIEW_ROWS = 10
+_NEVER_SHOWN = {"caregiver_id", "message_id", "call_id"}
+"""What the source calls a person or a row; Dagster's storage holds none of it."""
 
 
 def column_schema(contract: TableContract) -> dict[str, Any]:
@@ -74,11 +78,17 @@ def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
 
 
 def preview(table: pa.Table, columns: Sequence[str] | None = None, n_rows: int = _PREVIEW_ROWS) -> Any:
-    """The first rows of a table as a Markdown table."""
-    shown = table.select(list(columns) if columns else table.column_names).slice(0, n_rows)
+    """The first rows of a table as a Markdown table, without the names that the source gave."""
+    names = [name for name in columns or table.column_names if name not in _NEVER_SHOWN]
+    shown = table.select(names).slice(0, n_rows)
     header = f"| {' | '.join(shown.column_names)} |\n|{' --- |' * shown.num_columns}\n"
     rows = "\n".join(f"| {' | '.join(_cell(row[name]) for name in shown.column_names)} |" for row in shown.to_pylist())
     return dg.MetadataValue.md(header + rows)
+
+
+def glance(lake: Lake, contract: TableContract, manifest: Manifest) -> dict[str, Any]:
+    """The first rows of a partition that may be large, as metadata."""
+    return {"first_rows": preview(first_rows(lake, contract, manifest, _PREVIEW_ROWS))}
 
 
 def report_metadata(report: Report) -> dict[str, Any]:
@@ -102,7 +112,10 @@ def check_results(outcomes: Sequence[CheckOutcome], asset: str) -> list[dg.Asset
             passed=bool(outcome.is_passed),
             severity=dg.AssetCheckSeverity.ERROR if outcome.is_blocking else dg.AssetCheckSeverity.WARN,
             description=outcome.description,
-            metadata=_plain(outcome.facts),
+            metadata={
+                **_plain(outcome.facts),
+                **({"failing_rows": preview(outcome.rows)} if outcome.rows is not None else {}),
+            },
         )
         for outcome in outcomes
     ]

@@ -14,7 +14,7 @@ ESTIMATION = TableContract(
         ),
         Column("n_active", "float64", "Active weeks per cluster and state, on average", unit="caregiver-weeks"),
         Column("estimator", "string", "Name of the estimator"),
-        Column("n_programmes", "int64", "Programmes the numbers are means over", minimum=1),
+        Column("n_programmes", "int64", "Programmes the numbers are means over", unit="programmes", minimum=1),
         Column("passive_error", "float64", "Mean absolute error of passive chances", is_nullable=True, minimum=0),
         Column("active_error", "float64", "Mean absolute error of active chances", is_nullable=True, minimum=0),
         Column("lift_error", "float64", "Mean absolute error of active minus passive", is_nullable=True, minimum=0),

@@ -1,4 +1,4 @@
-"""The charts of states, clusters, indices and lists that stand in asset metadata.
+"""The charts of rows, states, clusters, chances, indices and lists that stand in asset metadata.
 
 Each function takes a small table and returns PNG bytes. How a picture looks is settled in `picture`.
 """
@@ -9,14 +9,43 @@ import pyarrow.compute as pc
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from bandicoot_core.contracts import RESPONSIVE, STATES
+from bandicoot_core.contracts import (
+    ACTIVE,
+    ASSIGNMENT_METHODS,
+    PASSIVE,
+    PASSIVE_TUPLE,
+    RESPONSIVE,
+    STATES,
+    UNRESPONSIVE,
+)
 from bandicoot_core.evaluation.picture import (
     ACCENT_COLOUR,
     NEUTRAL_COLOUR,
+    SERIES_COLOURS,
     STATE_COLOURS,
     STATE_NAMES,
     draw_picture,
 )
+
+
+def rows_over_days(rows: pa.Table) -> bytes:
+    """Rows taken in by day, and above them those that were set aside.
+
+    `rows` has columns period_date (day), n_accepted and n_set_aside.
+    """
+    days = rows["period_date"].to_pylist()
+    accepted, set_aside = (rows[name].to_numpy() for name in ("n_accepted", "n_set_aside"))
+
+    def draw(axes: Axes) -> None:
+        axes.bar(days, accepted, color=ACCENT_COLOUR, label="Taken in")
+        axes.bar(days, set_aside, bottom=accepted, color=STATE_COLOURS[UNRESPONSIVE], label="Set aside")
+        axes.set_ylabel("Rows of the source")
+        axes.set_xlabel("Day (Asia/Kolkata)")
+        axes.tick_params(axis="x", rotation=30)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend()
+
+    return draw_picture("Rows by day", draw)
 
 
 def states_over_time(shares: pa.Table) -> bytes:
@@ -39,6 +68,70 @@ def states_over_time(shares: pa.Table) -> bytes:
         axes.tick_params(axis="x", rotation=30)
 
     return draw_picture("Share of caregivers who are responsive", draw)
+
+
+def passive_weeks(counts: pa.Table) -> bytes:
+    """Caregivers by how many passive transitions were seen of them; `counts` follows passive_counts."""
+    seen = np.sum([counts[name].to_numpy() for name in PASSIVE_TUPLE], axis=0, dtype=np.int64)
+    n_caregivers = np.bincount(seen, weights=counts["n_caregivers"].to_numpy().astype(float))
+
+    def draw(axes: Axes) -> None:
+        axes.bar(np.arange(len(n_caregivers)), n_caregivers, color=ACCENT_COLOUR)
+        axes.set_xlabel("Transitions without a call in the training window (weeks)")
+        axes.set_ylabel("Caregivers")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+    return draw_picture("How much is known of caregivers when nobody calls them", draw)
+
+
+def caregivers_of_clusters(counts: pa.Table) -> bytes:
+    """Caregivers per cluster by how they were assigned; needs columns cluster_id, assigned_by and n_caregivers."""
+    clusters = np.unique(counts["cluster_id"].to_numpy())
+
+    def draw(axes: Axes) -> None:
+        below = np.zeros(len(clusters))
+        for method, colour in zip(ASSIGNMENT_METHODS, SERIES_COLOURS, strict=False):
+            rows = counts.filter(pc.equal(counts["assigned_by"], method))
+            n_of = dict(zip(rows["cluster_id"].to_pylist(), rows["n_caregivers"].to_pylist(), strict=True))
+            heights = np.array([n_of.get(cluster, 0) for cluster in clusters.tolist()], dtype=float)
+            axes.bar(clusters, heights, bottom=below, color=colour, label=f"By {method}")
+            below += heights
+        axes.set_xlabel("Cluster")
+        axes.set_ylabel("Caregivers")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend()
+
+    return draw_picture("Caregivers per cluster, by how they were assigned", draw)
+
+
+def chances_by_cluster(transitions: pa.Table) -> bytes:
+    """P(responsive next week) per cluster and state, with and without a call; `transitions` follows its contract."""
+
+    def draw(axes: Axes) -> None:
+        for state, middle in zip(STATES, (-0.2, 0.2), strict=True):
+            for action, offset in ((PASSIVE, -0.08), (ACTIVE, 0.08)):
+                is_shown = pc.and_(pc.equal(transitions["state"], state), pc.equal(transitions["action"], action))
+                rows = transitions.filter(is_shown)
+                p, low, high = (rows[name].to_numpy() for name in ("p_next_r", "p_low", "p_high"))
+                axes.errorbar(
+                    rows["cluster_id"].to_numpy() + middle + offset,
+                    p,
+                    yerr=np.vstack([np.maximum(p - low, 0), np.maximum(high - p, 0)]),
+                    fmt="o" if state == RESPONSIVE else "s",
+                    color=STATE_COLOURS[state],
+                    markerfacecolor=STATE_COLOURS[state] if action == ACTIVE else "white",
+                    capsize=2,
+                    markersize=4,
+                    label=f"{STATE_NAMES[state]}, {'called' if action == ACTIVE else 'not called'}",
+                )
+        axes.set_ylim(-0.02, 1.02)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_xlabel("Cluster")
+        axes.set_ylabel("Responsive next week")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(fontsize=7, ncols=2)
+
+    return draw_picture("Chance of a responsive next week, with intervals", draw)
 
 
 def clusters_plane(clusters: pa.Table) -> bytes:

@@ -7,10 +7,11 @@ and with the caregivers belongs to `versions`; whether a model predicts well is 
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bandicoot_core.checks import CheckOutcome, with_remedy
+from bandicoot_core.checks import CheckOutcome, first_at_fault, with_remedy
 from bandicoot_core.contracts import ACTIONS, ACTIVE, PASSIVE, RESPONSIVE, STATES, UNRESPONSIVE
 from bandicoot_core.model.bundle import ModelBundle
 from bandicoot_core.model.posterior import FloatArray
@@ -56,6 +57,7 @@ def _clusters_exist(bundle: ModelBundle) -> CheckOutcome:
         True,
         with_remedy(text, is_passed, "look at passive_counts of the training week: its window may have no events"),
         {"n_clusters": n_clusters, "n_empty_clusters": n_empty},
+        _at_fault(bundle.clusters, bundle.clusters["n_caregivers"].to_numpy() == 0, "n_caregivers"),
     )
 
 
@@ -107,6 +109,7 @@ def _probabilities_are_valid(bundle: ModelBundle) -> CheckOutcome:
         True,
         with_remedy(text, n_invalid == 0, "this is a fault of the software: keep the champion and report it"),
         {"n_invalid": n_invalid},
+        _at_fault(bundle.transitions, ~is_valid, "state", "action", "p_next_r", "p_low", "p_high"),
     )
 
 
@@ -114,7 +117,8 @@ def _indices_are_valid(bundle: ModelBundle) -> CheckOutcome:
     index, low, high = (_floats(bundle.indices, name) for name in ("whittle_index", "index_low", "index_high"))
     is_valid = np.isfinite(low) & np.isfinite(high) & (low <= index) & (index <= high)
     n_invalid = int((~is_valid).sum() + (~np.isfinite(_floats(bundle.tuple_indices, "own_index"))).sum())
-    n_not_indexable = pc.sum(pc.invert(bundle.indices["is_indexable"])).as_py() or 0
+    is_indexable = bundle.indices["is_indexable"].to_numpy(zero_copy_only=False).astype(bool)
+    n_not_indexable = int((~is_indexable).sum())
     is_passed = n_invalid == 0 and n_not_indexable == 0
     text = (
         f"{n_invalid} indices are not finite or lie outside their interval, {n_not_indexable} arms are not indexable; "
@@ -125,7 +129,16 @@ def _indices_are_valid(bundle: ModelBundle) -> CheckOutcome:
         is_passed,
         True,
         with_remedy(text, is_passed, "look at the rewards and the discount; keep the champion until it is explained"),
-        {"n_invalid": n_invalid, "n_not_indexable": int(n_not_indexable)},
+        {"n_invalid": n_invalid, "n_not_indexable": n_not_indexable},
+        _at_fault(
+            bundle.indices,
+            ~(is_valid & is_indexable),
+            "state",
+            "whittle_index",
+            "index_low",
+            "index_high",
+            "is_indexable",
+        ),
     )
 
 
@@ -157,6 +170,7 @@ def _clusters_have_active_data(bundle: ModelBundle) -> CheckOutcome:
         True,
         with_remedy(text, not without, remedy),
         {"n_clusters_without_calls": len(without), "fewest_active_transitions": min(n_active.values(), default=0)},
+        _at_fault(bundle.clusters, np.isin(bundle.clusters["cluster_id"].to_numpy(), without), "n_caregivers"),
     )
 
 
@@ -175,6 +189,7 @@ def _active_data_suffices(bundle: ModelBundle) -> CheckOutcome:
         False,
         with_remedy(text, n_thin == 0, remedy),
         {"n_thin_cells": n_thin, "n_active_cells": len(n_transitions)},
+        _at_fault(active, n_transitions < FEW_ACTIVE_TRANSITIONS, "state", "n_to_r", "n_to_u", "p_next_r"),
     )
 
 
@@ -192,6 +207,10 @@ def _active_transitions(bundle: ModelBundle) -> dict[int, int]:
         if action == ACTIVE:
             totals[cluster_id] = totals.get(cluster_id, 0) + n_to_r + n_to_u
     return totals
+
+
+def _at_fault(table: pa.Table, is_at_fault: npt.NDArray[np.bool_], *columns: str) -> pa.Table | None:
+    return first_at_fault(table.filter(pa.array(is_at_fault, pa.bool_())), ("cluster_id", *columns))
 
 
 def _cluster_ids(bundle: ModelBundle) -> list[int]:

@@ -6,7 +6,7 @@ many rows of the source there were (facts). What is wrong with a row is decided 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import ibis
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ibis.backends.duckdb import Backend
 
+from bandicoot_core.calendar import days_between
 from bandicoot_core.contracts import SET_ASIDE, TableContract
 from bandicoot_core.engagement.intake import ROW_SET_ASIDE, Intake
 from bandicoot_core.errors import TooManyInvalidRowsError
@@ -84,6 +85,25 @@ def reasons_set_aside(lake: Lake, manifest: Manifest) -> pa.Table | None:
     counted = rows.group_by(["column_name", "reason", "action"]).aggregate([([], "count_all")])
     counted = counted.rename_columns(["column_name", "reason", "action", "n_rows"])
     return counted.sort_by([("n_rows", "descending"), ("reason", "ascending")])
+
+
+def rows_by_day(lake: Lake, asset: str, last_day: date, n_days: int = 28) -> pa.Table:
+    """Rows of the existing partitions of an intake by day, oldest first, from their manifests alone.
+
+    Columns period_date, n_accepted and n_set_aside; days without a partition are left out.
+    """
+    keys = [day.isoformat() for day in days_between(last_day - timedelta(days=n_days - 1), last_day)]
+    rows = [
+        {
+            "period_date": date.fromisoformat(manifest.partition),
+            "n_accepted": int(manifest.facts["n_accepted"]),
+            "n_set_aside": int(manifest.facts["n_set_aside"]),
+        }
+        for manifest in lake.manifests(asset, keys)
+        if manifest is not None
+    ]
+    schema = pa.schema([("period_date", pa.date32()), ("n_accepted", pa.int64()), ("n_set_aside", pa.int64())])
+    return pa.Table.from_pylist(rows, schema=schema)
 
 
 def _of_day(rows: ibis.Table | pa.Table, day: date) -> ibis.Table | pa.Table:

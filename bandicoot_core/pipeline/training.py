@@ -102,6 +102,14 @@ def materialize_cluster_assignments(stores: Installation, week: date, options: M
         )
 
 
+def caregivers_by_cluster(stores: Installation, manifest: Manifest) -> pa.Table:
+    """Caregivers of a `cluster_assignments` partition by cluster: cluster_id, assigned_by and n_caregivers."""
+    with stores.engine() as engine, stores.lake.reader(engine) as reader:
+        rows = reader.scan(CLUSTER_ASSIGNMENTS, manifest.asset, [manifest.partition])
+        counted = rows.group_by("cluster_id", "assigned_by").agg(n_caregivers=rows.count())
+        return counted.order_by("cluster_id", "assigned_by").to_pyarrow()
+
+
 def materialize_transition_models(stores: Installation, week: date, options: ModelOptions) -> Manifest:
     """Write the `transition_models` partition: per cluster, state and action, with counts and intervals."""
     lake, key = stores.lake, week.isoformat()

@@ -4,6 +4,7 @@ Each check looks at the finished list and at facts that were not derived from it
 ranking; what happens after a failure, to whoever publishes.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from functools import reduce
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bandicoot_core.checks import CheckOutcome, Fact
+from bandicoot_core.checks import CheckOutcome, Fact, first_at_fault
 from bandicoot_core.contracts import RESPONSIVE, STATES
 from bandicoot_core.policy.budgets import SHARED_POOL, budget_pools
 from bandicoot_core.settings import ListOptions
@@ -75,10 +76,21 @@ def list_checks(
 
 
 def _outcome(
-    name: str, is_passed: bool, expected: str, *, otherwise: str, is_blocking: bool = True, **facts: Fact
+    name: str,
+    is_passed: bool,
+    expected: str,
+    *,
+    otherwise: str,
+    is_blocking: bool = True,
+    rows: pa.Table | None = None,
+    **facts: Fact,
 ) -> CheckOutcome:
     description = expected if is_passed else f"{expected} {otherwise}"
-    return CheckOutcome(name, is_passed, is_blocking, description, facts)
+    return CheckOutcome(name, is_passed, is_blocking, description, facts, None if is_passed else rows)
+
+
+def _at_fault(rows: pa.Table, *columns: str) -> pa.Table | None:
+    return first_at_fault(rows, ("rank", "caregiver_key", "district", *columns))
 
 
 def _first(table: pa.Table, column: str = "caregiver_key") -> str:
@@ -99,6 +111,7 @@ def _keys_are_unique(call_list: pa.Table) -> CheckOutcome:
         "A caregiver is at most once on the list of a day.",
         otherwise=f"{repeated.num_rows} are listed more than once (first: {_first(repeated)}): look for repeated "
         "keys in caregiver_states and cluster_assignments.",
+        rows=_at_fault(call_list.filter(pc.is_in(call_list["caregiver_key"], value_set=repeated["caregiver_key"]))),
         n_repeated=repeated.num_rows,
     )
 
@@ -112,8 +125,17 @@ def _ranks_are_complete(call_list: pa.Table) -> CheckOutcome:
         f"Ranks run from 1 to {call_list.num_rows}, each once.",
         otherwise=f"Found {len(np.unique(ranks))} different ranks from {ranks.min(initial=0)} to "
         f"{ranks.max(initial=0)}: make the list again.",
+        rows=_at_fault(call_list.filter(_is_repeated_or_beyond(call_list["rank"]))),
         n_listed=call_list.num_rows,
         n_distinct_ranks=len(np.unique(ranks)),
+    )
+
+
+def _is_repeated_or_beyond(ranks: pa.ChunkedArray) -> pa.Array:
+    """Which ranks occur more than once, lie outside 1 to their number, or are missing."""
+    counted = Counter(ranks.to_pylist())
+    return pa.array(
+        [rank is None or counted[rank] > 1 or not 1 <= rank <= len(ranks) for rank in ranks.to_pylist()], pa.bool_()
     )
 
 
@@ -125,6 +147,7 @@ def _states_are_valid(call_list: pa.Table) -> CheckOutcome:
         f"Every state is one of {', '.join(STATES)}.",
         otherwise=f"{invalid.num_rows} rows have another (first: {_first(invalid)}): materialize caregiver_states "
         "again.",
+        rows=_at_fault(invalid, "state"),
         n_invalid=invalid.num_rows,
     )
 
@@ -136,6 +159,7 @@ def _everyone_has_a_cluster(call_list: pa.Table) -> CheckOutcome:
         without.num_rows == 0,
         "Every listed caregiver has a cluster.",
         otherwise=f"{without.num_rows} have none (first: {_first(without)}): materialize cluster_assignments again.",
+        rows=_at_fault(without, "cluster_id"),
         n_without_cluster=without.num_rows,
     )
 
@@ -150,6 +174,7 @@ def _indices_are_finite(call_list: pa.Table) -> CheckOutcome:
         "Every index, her own included, and both ends of its interval are finite numbers.",
         otherwise=f"{infinite.num_rows} rows have one that is not (first: {_first(infinite)}): look at "
         "whittle_indices of the champion model.",
+        rows=_at_fault(infinite, "cluster_id", "state", *columns),
         n_not_finite=infinite.num_rows,
     )
 
@@ -165,6 +190,7 @@ def _propensities_are_chances(call_list: pa.Table) -> CheckOutcome:
         "Every propensity is above 0 and at most 1, every p_top_k between 0 and 1.",
         otherwise=f"{invalid.num_rows} are not (first: {_first(invalid)}); effects could not be estimated from this "
         "list: make it again.",
+        rows=_at_fault(invalid, "propensity", "p_top_k"),
         n_invalid=invalid.num_rows,
     )
 
@@ -178,6 +204,7 @@ def _is_one_list(call_list: pa.Table, call_date: date) -> CheckOutcome:
         f"All rows are for {call_date} and from one model version.",
         otherwise=f"{other_date.num_rows} rows are for another day and the model versions are {versions}: make the "
         "list again.",
+        rows=_at_fault(other_date, "call_date", "model_version"),
         n_other_dates=other_date.num_rows,
         n_model_versions=len(versions),
         model_version=versions[0] if len(versions) == 1 else ", ".join(versions),
@@ -245,6 +272,7 @@ def _nobody_is_in_control(call_list: pa.Table, control_keys: Sequence[int] | np.
         "Nobody on the list is in the experiment's control arm.",
         otherwise=f"{controls.num_rows} are (first: {_first(controls)}): calling them would spoil the experiment; "
         "materialize caregiver_states and the list again.",
+        rows=_at_fault(controls, "ab_arm"),
         n_controls=controls.num_rows,
     )
 
@@ -258,6 +286,7 @@ def _cool_down_is_respected(call_list: pa.Table, options: ListOptions, call_date
         recent.num_rows == 0,
         f"No listed caregiver was called in the {options.cool_down_days} days before {call_date}.",
         otherwise=f"{recent.num_rows} were (first: {_first(recent)}): make the list again.",
+        rows=_at_fault(recent, "last_call_date"),
         n_in_cool_down=recent.num_rows,
         cool_down_days=options.cool_down_days,
     )
@@ -274,6 +303,7 @@ def _engagement_is_plausible(state_counts: Mapping[str, int], options: ListOptio
         otherwise="Events or caregivers may be missing or counted twice: look at the row counts of sms_events and "
         "caregivers of the last 7 days and materialize what is short; if the share is real, move min_engagement or "
         "max_engagement.",
+        rows=pa.table({"state": list(state_counts), "n_caregivers": list(state_counts.values())}),
         engagement_share=share,
         n_active_caregivers=n_active,
         min_engagement=options.min_engagement,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import psycopg
 from ibis.backends.duckdb import Backend
@@ -22,7 +23,7 @@ from bandicoot_core.stores.channels import Channel, open_channels
 from bandicoot_core.stores.embedded import server as embedded
 from bandicoot_core.stores.engine import open_engine
 from bandicoot_core.stores.lake.lake import Lake
-from bandicoot_core.stores.postgres.connections import Limits, whole_transaction
+from bandicoot_core.stores.postgres.connections import Limits, url_parameters, whole_transaction
 from bandicoot_core.stores.postgres.pool import Pool
 from bandicoot_core.stores.published.call_lists import migrate
 from bandicoot_core.stores.published.writers import sole_writer
@@ -57,6 +58,13 @@ class Installation:
         if self.settings.database_url is not None:
             return self.settings.database_url.get_secret_value()
         return embedded.start(self.settings.home).url
+
+    @property
+    def published_place(self) -> str:
+        """Where the published schema is, to be shown to people: host, port and database; no user, no password."""
+        found = url_parameters(self.database_url)
+        host, database = found.get("host") or found.get("hostaddr") or "localhost", found.get("dbname") or ""
+        return f"postgresql://{quote(str(host), safe=',.-')}:{found.get('port') or 5432}/{database}"
 
     @property
     def source_url(self) -> str:

@@ -10,6 +10,7 @@ from bandicoot_core.pipeline.daily_staleness import stale_lists
 from bandicoot_core.pipeline.index_cache import CACHE_CHECKS, materialize_index_cache
 from bandicoot_core.policy.checks import LIST_CHECKS, WARNING_ONLY
 from bandicoot_core.stores.installation import Installation
+from bandicoot_core.stores.published.call_lists import read_call_list
 from bandicoot_dagster import pools
 from bandicoot_dagster.assets.engagement import caregiver_states
 from bandicoot_dagster.assets.model import model_version
@@ -36,6 +37,9 @@ PREVIEW = [
     "reason",
 ]
 """Columns of a list that are shown in the UI."""
+
+PUBLISHED_PREVIEW = ["rank", "district", "state", "whittle_index", "reason", "model_version", "published_at"]
+"""Columns of the published list that are shown in the UI; whom a row is about stays in the table."""
 
 
 @dg.asset(
@@ -91,6 +95,7 @@ def call_list(
             "The list of a day as downstream systems and call centres read it: table bandicoot.call_list, and for the "
             "newest day the view bandicoot.current_call_list. Its rows are replaced in one transaction."
         ),
+        published_as="bandicoot.call_list",
     ),
     partitions_def=list_days,
     deps=[call_list],
@@ -104,11 +109,16 @@ def published_call_list(
     """Commit the list to PostgreSQL."""
     call_date = refuse_future_day(day_of_run(context), now=clock(), name="partition")
     n_rows = materialize_published_call_list(stores, call_date, run_id=context.run.run_id, published_at=clock())
+    with stores.published() as connection:
+        rows = read_call_list(connection, call_date)
+    page = stores.settings.published_table_page(call_date)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": n_rows,
-            "dagster/table_name": "bandicoot.call_list",
-            "dagster/uri": "bandicoot.current_call_list",
+            "dagster/uri": f"{stores.published_place}/bandicoot.call_list",
+            **({"published_table": dg.MetadataValue.url(page)} if page else {}),
+            "list_by_district": picture(list_by_district(rows), "The published list by district and state"),
+            "first_rows": preview(rows, PUBLISHED_PREVIEW),
             **column_lineage("published_call_list"),
         },
         data_version=data_version(stores.lake.require("call_list", call_date.isoformat())),

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from bandicoot_core.contracts import CAREGIVER_STATES, ENGAGEMENT_HISTORY, PASSIVE_COUNTS
-from bandicoot_core.evaluation.charts import states_over_time
+from bandicoot_core.evaluation.charts import passive_weeks, states_over_time
 from bandicoot_core.pipeline.daily_staleness import renew_stale_states
 from bandicoot_core.pipeline.engagement import (
     materialize_caregiver_states,
@@ -20,7 +20,7 @@ from bandicoot_dagster.assets.source import ONE_RUN_FOR_MANY_DAYS, calls, caregi
 from bandicoot_dagster.automation import STATES_FOLLOW_THEIR_EVENTS
 from bandicoot_dagster.config import Training
 from bandicoot_dagster.describe import described
-from bandicoot_dagster.metadata import partition_metadata, picture
+from bandicoot_dagster.metadata import glance, partition_metadata, picture, preview
 from bandicoot_dagster.partitions import daily, last_days, training_window, weekly
 from bandicoot_dagster.runtime import day_of_run, days_of_run
 from bandicoot_dagster.steps import written_alone
@@ -65,7 +65,8 @@ def caregiver_states(context: dg.AssetExecutionContext, stores: dg.ResourceParam
     chart = picture(states_over_time(states_over_days(stores.lake, days[-1])), "Share of responsive caregivers by day")
     for manifest in manifests:
         context.add_asset_metadata(partition_metadata(manifest), partition_key=manifest.partition)
-    context.add_asset_metadata({"states_over_time": chart}, partition_key=manifests[-1].partition)
+    look = {"states_over_time": chart, **glance(stores.lake, CAREGIVER_STATES, manifests[-1])}
+    context.add_asset_metadata(look, partition_key=manifests[-1].partition)
     return dg.MaterializeResult(data_version=data_version(*manifests))
 
 
@@ -97,7 +98,11 @@ def engagement_history(
     chart = states_over_time(weekly_shares(manifest))
     metadata = partition_metadata(manifest)
     return dg.MaterializeResult(
-        metadata={**metadata, "states_over_time": picture(chart, "Share of responsive caregivers by week")},
+        metadata={
+            **metadata,
+            "states_over_time": picture(chart, "Share of responsive caregivers by week"),
+            **glance(stores.lake, ENGAGEMENT_HISTORY, manifest),
+        },
         data_version=data_version(manifest),
     )
 
@@ -120,4 +125,12 @@ def engagement_history(
 def passive_counts(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """Distinct tuples of passive transitions."""
     manifest = materialize_passive_counts(stores, day_of_run(context))
-    return dg.MaterializeResult(metadata=partition_metadata(manifest), data_version=data_version(manifest))
+    table = stores.lake.read(PASSIVE_COUNTS, manifest.asset, manifest.partition)
+    return dg.MaterializeResult(
+        metadata={
+            **partition_metadata(manifest),
+            "passive_weeks": picture(passive_weeks(table), "Caregivers by weeks seen without a call"),
+            "first_rows": preview(table),
+        },
+        data_version=data_version(manifest),
+    )

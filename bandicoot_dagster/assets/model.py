@@ -8,9 +8,15 @@ from bandicoot_core.contracts import (
     TRANSITION_MODELS,
     WHITTLE_INDICES,
 )
-from bandicoot_core.evaluation.charts import clusters_plane, indices_by_cluster
+from bandicoot_core.evaluation.charts import (
+    caregivers_of_clusters,
+    chances_by_cluster,
+    clusters_plane,
+    indices_by_cluster,
+)
 from bandicoot_core.pipeline.promotion import PROMOTION_CHECKS, decide_model_version
 from bandicoot_core.pipeline.training import (
+    caregivers_by_cluster,
     materialize_cluster_assignments,
     materialize_clusters,
     materialize_features_only_mapper,
@@ -25,7 +31,7 @@ from bandicoot_dagster.checks import check_specs
 from bandicoot_dagster.config import Training
 from bandicoot_dagster.describe import described
 from bandicoot_dagster.freshness import MODEL_BY_SUNDAY_AT_SIX
-from bandicoot_dagster.metadata import check_results, partition_metadata, picture, preview
+from bandicoot_dagster.metadata import check_results, glance, outcomes_table, partition_metadata, picture, preview
 from bandicoot_dagster.partitions import training_window, weekly
 from bandicoot_dagster.runtime import Clock, day_of_run
 from bandicoot_dagster.steps import written_alone
@@ -105,7 +111,15 @@ def cluster_assignments(
 ) -> dg.MaterializeResult:
     """Caregiver to cluster."""
     manifest = materialize_cluster_assignments(stores, day_of_run(context), training.options())
-    return dg.MaterializeResult(metadata=partition_metadata(manifest), data_version=data_version(manifest))
+    sizes = caregivers_of_clusters(caregivers_by_cluster(stores, manifest))
+    return dg.MaterializeResult(
+        metadata={
+            **partition_metadata(manifest),
+            "caregivers_of_clusters": picture(sizes, "Caregivers per cluster, by how they were assigned"),
+            **glance(stores.lake, CLUSTER_ASSIGNMENTS, manifest),
+        },
+        data_version=data_version(manifest),
+    )
 
 
 @dg.asset(
@@ -130,7 +144,11 @@ def transition_models(
     manifest = materialize_transition_models(stores, day_of_run(context), training.options())
     table = stores.lake.read(TRANSITION_MODELS, manifest.asset, manifest.partition)
     return dg.MaterializeResult(
-        metadata={**partition_metadata(manifest), "transition_models": preview(table, n_rows=table.num_rows)},
+        metadata={
+            **partition_metadata(manifest),
+            "chances": picture(chances_by_cluster(table), "Chance of a responsive next week, with and without a call"),
+            "transition_models": preview(table, n_rows=table.num_rows),
+        },
         data_version=data_version(manifest),
     )
 
@@ -193,12 +211,16 @@ def model_version(
     decision = decide_model_version(
         stores, day_of_run(context), training.options(), run_id=context.run.run_id, decided_at=clock()
     )
+    indices = stores.lake.read(WHITTLE_INDICES, decision.manifest.asset, decision.manifest.partition, "indices")
     return dg.MaterializeResult(
         metadata={
             "model_version": decision.version,
             "decision": decision.summary,
             "champion": decision.champion_version or "none",
             **partition_metadata(decision.manifest, table="indices"),
+            "indices": picture(indices_by_cluster(indices), "Whittle index per cluster and state with intervals"),
+            "whittle_indices": preview(indices, n_rows=indices.num_rows),
+            "what_its_checks_found": outcomes_table(decision.outcomes),
         },
         check_results=check_results(decision.outcomes, "model_version"),
         data_version=data_version(decision.manifest),

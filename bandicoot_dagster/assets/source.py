@@ -5,19 +5,22 @@ calls depend on `caregivers` because that asset gives every caregiver the key th
 run they read earlier ones again, and report those that have changed.
 """
 
+from datetime import date
 from typing import Any
 
 import dagster as dg
 
-from bandicoot_core.contracts import CALLS, CAREGIVERS, SMS_EVENTS, VACCINATIONS
+from bandicoot_core.contracts import CALL_OUTCOMES_TABLE, CALLS, CAREGIVERS, SMS_EVENTS, VACCINATIONS, TableContract
+from bandicoot_core.evaluation.charts import rows_over_days
 from bandicoot_core.pipeline.extraction import extract_caregivers
-from bandicoot_core.pipeline.intake_partitions import reasons_set_aside
+from bandicoot_core.pipeline.intake_partitions import reasons_set_aside, rows_by_day
 from bandicoot_core.pipeline.rereading import DaysRead, read_calls, read_sms_events, read_vaccinations
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.lake.manifest import Manifest
+from bandicoot_core.stores.source.tables import SOURCE_TABLES
 from bandicoot_dagster import pools
 from bandicoot_dagster.describe import OWNERS, described
-from bandicoot_dagster.metadata import partition_metadata, preview
+from bandicoot_dagster.metadata import column_schema, glance, partition_metadata, picture, preview
 from bandicoot_dagster.partitions import daily
 from bandicoot_dagster.runtime import Clock, days_of_run
 from bandicoot_dagster.steps import written_alone
@@ -33,11 +36,17 @@ programme_tables = [
         owners=OWNERS,
         kinds={"postgres"},
         description=description,
+        metadata={
+            "dagster/table_name": f"{PROGRAMME}.{table}",
+            "dagster/column_schema": dg.TableSchema(
+                columns=[dg.TableColumn(column.name, column.family) for column in SOURCE_TABLES[table].columns]
+            ),
+        },
     )
     for table, description in (
         ("caregivers", "The programme's registry. Names and phone numbers stay there: they are never selected."),
         ("sms_logs", "Messages sent by the programme, with the times of delivery, opening and clicking."),
-        ("vaccinations", "Doses scheduled and given."),
+        ("vaccinations", "Doses scheduled and given, one row per child and dose."),
     )
 ]
 call_outcomes = dg.AssetSpec(
@@ -46,6 +55,7 @@ call_outcomes = dg.AssetSpec(
     owners=OWNERS,
     kinds={"postgres"},
     description="What the call centre wrote back: one row per attempted call.",
+    metadata={**column_schema(CALL_OUTCOMES_TABLE), "dagster/table_name": "bandicoot.call_outcomes"},
 )
 
 
@@ -79,7 +89,7 @@ def caregivers(
             settings=stores.settings,
             seen_at=clock(),
         )
-    return _result(context, stores, DaysRead(asked=tuple(manifests)))
+    return _result(context, stores, CAREGIVERS, DaysRead(asked=tuple(manifests)))
 
 
 @dg.asset(
@@ -100,7 +110,7 @@ def caregivers(
 @written_alone(is_retried=True, writes_earlier=True)
 def sms_events(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """Message events of each day."""
-    return _result(context, stores, read_sms_events(stores, days_of_run(context)))
+    return _result(context, stores, SMS_EVENTS, read_sms_events(stores, days_of_run(context)))
 
 
 @dg.asset(
@@ -118,7 +128,7 @@ def sms_events(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Insta
 @written_alone(is_retried=True, writes_earlier=True)
 def vaccinations(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """Doses of each day."""
-    return _result(context, stores, read_vaccinations(stores, days_of_run(context)))
+    return _result(context, stores, VACCINATIONS, read_vaccinations(stores, days_of_run(context)))
 
 
 @dg.asset(
@@ -139,16 +149,22 @@ def vaccinations(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Ins
 @written_alone(is_retried=True, writes_earlier=True)
 def calls(context: dg.AssetExecutionContext, stores: dg.ResourceParam[Installation]) -> dg.MaterializeResult:
     """Attempted calls of each day."""
-    return _result(context, stores, read_calls(stores, days_of_run(context)))
+    return _result(context, stores, CALLS, read_calls(stores, days_of_run(context)))
 
 
-def _result(context: dg.AssetExecutionContext, stores: Installation, read: DaysRead) -> dg.MaterializeResult:
-    """Metadata for each partition of the run and each earlier one that has changed."""
+def _result(
+    context: dg.AssetExecutionContext, stores: Installation, contract: TableContract, read: DaysRead
+) -> dg.MaterializeResult:
+    """Metadata for each partition of the run and each earlier one that has changed; a look at the newest of the run."""
     for manifest in read.asked:
         metadata = _metadata(stores, manifest)
         if read.again:
             metadata["read_again"] = dg.MetadataValue.json(read.summary)
         context.add_asset_metadata(metadata, partition_key=manifest.partition)
+    newest = read.asked[-1]
+    chart = rows_over_days(rows_by_day(stores.lake, newest.asset, date.fromisoformat(newest.partition)))
+    look = {"rows_by_day": picture(chart, "Rows by day"), **glance(stores.lake, contract, newest)}
+    context.add_asset_metadata(look, partition_key=newest.partition)
     report_earlier(context, read.changed, {m.partition: _metadata(stores, m) for m in read.changed})
     return dg.MaterializeResult(data_version=data_version(*read.asked))
 

@@ -5,11 +5,68 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from bandicoot_core.contracts.lineage import COLUMN_LINEAGE
 from bandicoot_dagster.config import WhyListedConfig
 from bandicoot_dagster.dagster_home import open_instance
 from bandicoot_dagster.definitions import build_definitions
 from tests.dagster.conftest import CALL_DATE, Programme
 from tests.everything_kept import everything
+
+WITHOUT_PREVIEW_AND_CHART = {
+    "features_only_mapper": "a fitted classifier has no rows; how well it guesses stands as numbers",
+}
+SOURCE_NAMES = ("caregiver_id", "message_id", "call_id")
+
+
+def shown_by(programme: Programme, asset: str) -> dict[str, dg.MetadataValue[Any]]:
+    """What the newest materialization of an asset shows on its page."""
+    with open_instance(programme.installation) as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey(asset))
+    assert event is not None, asset
+    assert event.asset_materialization is not None, asset
+    return dict(event.asset_materialization.metadata)
+
+
+@pytest.mark.parametrize(
+    "asset",
+    [
+        "caregivers",
+        "sms_events",
+        "vaccinations",
+        "calls",
+        "caregiver_states",
+        "engagement_history",
+        "passive_counts",
+        "clusters",
+        "features_only_mapper",
+        "cluster_assignments",
+        "transition_models",
+        "whittle_indices",
+        "model_version",
+        "call_list",
+        "published_call_list",
+    ],
+)
+def test_what_a_night_and_a_training_wrote_is_counted_previewed_and_drawn(programme: Programme, asset: str) -> None:
+    metadata = shown_by(programme, asset)
+    in_markdown = [value.value for value in metadata.values() if isinstance(value, dg.MarkdownMetadataValue)]
+    pictures = [text for text in in_markdown if text.startswith("![") and "](data:image/png;base64," in text]
+    tables = [text for text in in_markdown if text.startswith("| ")]
+    domain_metrics = [name for name, value in metadata.items() if isinstance(value.value, int | float)]
+    assert domain_metrics, asset
+    assert asset in WITHOUT_PREVIEW_AND_CHART or metadata["dagster/row_count"].value, asset
+    assert asset in WITHOUT_PREVIEW_AND_CHART or (pictures and tables), asset
+    assert not [name for table in tables for name in SOURCE_NAMES if f"| {name} |" in table], asset
+    assert (asset in COLUMN_LINEAGE) == ("dagster/column_lineage" in metadata)
+
+
+def test_the_published_list_leads_to_its_table(programme: Programme) -> None:
+    metadata = shown_by(programme, "published_call_list")
+    uri = str(metadata["dagster/uri"].value)
+    assert uri.startswith("postgresql://")
+    assert uri.endswith("/bandicoot.call_list")
+    assert "@" not in uri
+    assert "published_table" not in metadata  # no database browser is configured
 
 
 def answer(programme: Programme, job: str, asset: str, config: dict[str, object]) -> dict[str, Any]:

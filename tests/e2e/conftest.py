@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Response, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Response, expect, sync_playwright
 
 from bandicoot_core.calendar import last_closed_week
 from bandicoot_core.stores.embedded import server as embedded
@@ -45,6 +45,8 @@ _BROWSER_OPTIONS = (
     "--disable-component-update",
     "--disable-sync",
 )
+expect.set_options(timeout=30_000)  # pages fill in piece by piece, and a busy machine takes its time
+
 _PROJECT = Path(__file__).parents[2]
 _COMMAND = (sys.executable, "-m", "bandicoot_dagster.cli")
 _SERVING_SECONDS = 120

@@ -62,6 +62,8 @@ def test_the_asset_graph_shows_the_groups_and_their_assets(page: Page, take_pict
     for group in GROUPS:
         shown_group = page.locator("foreignObject.group").filter(has_text=re.compile(f"^{group}$"))
         expect(shown_group).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("fetching statuses")).to_have_count(0, timeout=30_000)
+    take_picture("asset-graph")
     page.set_viewport_size({"width": 2000, "height": 1300})
     page.get_by_role("button", name="Hide navigation").click()
     page.get_by_role("button").filter(has=page.get_by_label("panel_show_right")).click()  # hide the tree of groups
@@ -78,7 +80,6 @@ def test_the_asset_graph_shows_the_groups_and_their_assets(page: Page, take_pict
             break
         page.get_by_role("button").filter(has=page.get_by_label("zoom_out")).click()
     assert missing == [], f"the graph shows {sorted(seen)}"
-    take_picture("asset-graph")
 
 
 def test_a_list_made_from_the_page_is_published_under_its_run(page: Page, published_url: str) -> None:

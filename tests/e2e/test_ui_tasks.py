@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, ViewportSize, expect
 
 from bandicoot_core.calendar import days_between, parse_day
 from tests.e2e.conftest import CALL_DATE, WEEK, DemoHome
@@ -19,6 +19,8 @@ pytestmark = pytest.mark.e2e
 
 RUN_MILLISECONDS = 120_000
 MONTH = ("2026-10-01", "2026-10-31")
+TALL: ViewportSize = {"width": 1400, "height": 1200}
+"""So that an answer fits on one picture."""
 
 
 def open_launchpad(page: Page, job: str, config: str = "", *, partition: str | None = None) -> Locator:
@@ -51,6 +53,19 @@ def launch(page: Page, launchpad: Locator) -> str:
     return found.group(1)
 
 
+def metadata_row(page: Page, name: str) -> Locator:
+    """The row of an asset's page that shows what its newest materialization says under a name."""
+    return page.get_by_role("row").filter(has=page.get_by_text(name, exact=True))
+
+
+def show_picture(page: Page, name: str) -> None:
+    """Open a picture of an asset's metadata."""
+    metadata_row(page, name).get_by_text("[Show Markdown]").click()
+    picture = page.get_by_role("dialog").get_by_role("img").and_(page.locator("img"))
+    expect(picture).to_have_attribute("src", re.compile("^data:image/png;base64,"))
+    page.wait_for_function("picture => picture.complete && picture.naturalWidth > 0", arg=picture.element_handle())
+
+
 def lake_files(home: DemoHome) -> dict[str, int]:
     """Every file of the lake with the moment of its last change."""
     lake = home.home / "lake"
@@ -79,6 +94,8 @@ def test_another_budget_is_tried_and_nothing_else_changes(
     expect(page.get_by_text(f"7 caregivers would be on the list of {CALL_DATE}. ")).to_contain_text(
         "7 would stay and 93"
     )
+    page.set_viewport_size(TALL)
+    metadata_row(page, "who_would_drop_out").scroll_into_view_if_needed()
     take_picture("what-if")
     assert lake_files(demo_home) == files
     assert published_tables(published_url) == tables
@@ -91,7 +108,9 @@ def test_an_option_out_of_its_bounds_is_described_and_refused(page: Page) -> Non
     expect(page.locator("body")).to_contain_text("budget (found -1): Input should be greater than or equal to 0")
 
 
-def test_why_a_caregiver_is_or_is_not_listed_is_answered(page: Page, published_url: str) -> None:
+def test_why_a_caregiver_is_or_is_not_listed_is_answered(
+    page: Page, published_url: str, take_picture: Callable[[str], None]
+) -> None:
     with psycopg.connect(published_url) as connection:
         query = "SELECT caregiver_id FROM bandicoot.call_list WHERE call_date = %s AND rank = 3"
         [(listed,)] = connection.execute(query, (CALL_DATE,)).fetchall()
@@ -106,6 +125,8 @@ def test_why_a_caregiver_is_or_is_not_listed_is_answered(page: Page, published_u
         page.goto("/assets/why_listed")
         expect(page.get_by_text(answer)).to_be_visible()
         assert name not in page.locator("body").inner_text()
+    expect(metadata_row(page, "rules")).to_contain_text("status is active")
+    take_picture("why-not-listed")
 
 
 def test_two_models_are_compared(page: Page, published_url: str, take_picture: Callable[[str], None]) -> None:
@@ -125,8 +146,11 @@ def test_two_models_are_compared(page: Page, published_url: str, take_picture: C
     for version in versions:
         expect(body).to_contain_text(version)
     expect(body).to_contain_text("n_clusters")
+    show_picture(page, "change_of_index")
+    take_picture("model-comparison")
     page.goto("/assets/model_version")
-    expect(body).to_contain_text("Latest materialization")
+    expect(metadata_row(page, "what_its_checks_found")).to_be_visible()
+    show_picture(page, "indices")
     take_picture("model")
 
 
@@ -159,7 +183,7 @@ def test_a_list_that_a_check_refuses_is_shown_and_never_published(
     assert launch(page, open_launchpad(page, "daily_list", config, partition=CALL_DATE)) == "FAILURE"
     page.goto("/assets/call_list?view=checks&checkDetail=engagement_is_plausible")
     body = page.locator("body")
-    for shown in ("blocking", "Failed", "between 90.0% and 100.0% is expected", "engagement_share"):
+    for shown in ("blocking", "Failed", "between 90.0% and 100.0% is expected", "engagement_share", "failing_rows"):
         expect(body).to_contain_text(shown)
     take_picture("failed-check")
     assert published_tables(published_url)["call_list"] == before

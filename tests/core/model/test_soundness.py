@@ -133,6 +133,20 @@ def test_each_fault_fails_its_check_and_says_what_was_found(
     assert "; " in outcome.description.split("expected", 1)[1]
 
 
+def test_a_failed_check_carries_the_clusters_at_fault(sound_bundle: ModelBundle) -> None:
+    broken = replace(sound_bundle, indices=with_first(sound_bundle.indices, "is_indexable", False))
+    rows = {outcome.name: outcome.rows for outcome in soundness_checks(broken)}["indices_valid"]
+    assert rows is not None
+    assert rows.num_rows == 1
+    assert rows["cluster_id"][0].as_py() == sound_bundle.indices["cluster_id"][0].as_py()
+    assert rows["is_indexable"].to_pylist() == [False]
+    thin = {outcome.name: outcome.rows for outcome in soundness_checks(without_calls_in_cluster_0(sound_bundle))}
+    never_called = thin["clusters_have_active_data"]
+    assert never_called is not None
+    assert never_called["cluster_id"].to_pylist() == [0]
+    assert [outcome.name for outcome in soundness_checks(sound_bundle) if outcome.rows is not None] == []
+
+
 def test_an_empty_model_fails_checks_instead_of_raising(sound_bundle: ModelBundle) -> None:
     empty = replace(
         sound_bundle,

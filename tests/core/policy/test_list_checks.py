@@ -51,6 +51,24 @@ def failed(listed: pa.Table, **changes: Any) -> list[str]:
     return [name for name, outcome in outcomes(listed, **changes).items() if not outcome.is_passed]
 
 
+def test_a_failed_check_carries_the_first_ten_rows_at_fault():
+    many = call_list(*({"state": "X"} for _ in range(12)), {})
+    at_fault = outcomes(many)["states_are_valid"].rows
+    assert at_fault is not None
+    assert at_fault.column_names == ["rank", "caregiver_key", "district", "state"]
+    assert at_fault["caregiver_key"].to_pylist() == list(range(1, 11))
+    listed_twice = outcomes(call_list({"caregiver_key": 5}, {"caregiver_key": 5}, {}))["keys_are_unique"].rows
+    assert listed_twice is not None
+    assert listed_twice["rank"].to_pylist() == [1, 2]
+    ranked_twice = outcomes(call_list({"rank": 2}, {}, {"rank": 7}))["ranks_are_complete"].rows
+    assert ranked_twice is not None
+    assert ranked_twice["caregiver_key"].to_pylist() == [1, 2, 3]
+
+
+def test_a_check_that_passes_carries_no_rows():
+    assert [name for name, outcome in outcomes(call_list()).items() if outcome.rows is not None] == []
+
+
 def test_a_good_list_passes_everything():
     assert failed(call_list()) == []
     assert blocking_failures(tuple(outcomes(call_list()).values())) == ()
