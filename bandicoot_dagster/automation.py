@@ -34,7 +34,10 @@ CACHE_FOLLOWS_ITS_LIST = (
 STATES_FOLLOW_THEIR_EVENTS = (
     # The newest day alone: its run renews every earlier day whose events have changed.
     dg.AutomationCondition.in_latest_time_window()
-    & dg.AutomationCondition.any_deps_match(_MADE_BY_HAND).since_last_handled()
+    # Late events are told all day long; what they change waits for the night, which renews every day they reach.
+    & dg.AutomationCondition.any_deps_match(_MADE_BY_HAND)
+    .ignore(dg.AssetSelection.assets("received_events"))
+    .since_last_handled()
     & ~dg.AutomationCondition.missing()  # the night makes them first
     & _IDLE
 ).with_label("events, calls or registry of its window were made by hand")

@@ -125,6 +125,11 @@ def test_what_a_night_or_the_command_line_reads_is_followed_by_them(daemon: Daem
     assert daemon.tick() == set()
 
 
+def test_events_that_are_told_late_wait_for_the_night(daemon: Daemon) -> None:
+    daemon.instance.report_runless_asset_event(dg.AssetMaterialization("received_events", partition=YESTERDAY))
+    assert daemon.tick() == set()
+
+
 def test_a_night_requests_nothing(daemon: Daemon) -> None:
     daemon.run("nightly", YESTERDAY)
     assert daemon.tick() == set()
