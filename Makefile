@@ -36,9 +36,9 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt $(VENV)/python.stamp
 run: $(VENV)/run.stamp
 	$(BIN)/bandicoot run
 
-# Two processes share the tests of the core by file; what measures time or breaks things has the machine to itself.
+# Two processes share these by file, the long ones first; what measures time or breaks things has the machine to itself.
 test: $(VENV)/dev.stamp browser servers
-	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/core tests/dagster tests/servers
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/dagster tests/core tests/servers
 	$(BIN)/pytest tests/faults tests/installations tests/fortnight tests/e2e
 
 e2e: $(VENV)/dev.stamp browser
