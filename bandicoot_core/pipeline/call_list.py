@@ -216,7 +216,7 @@ def _states_to_publish(
     stores: Installation, reader: LakeReader, as_of_day: date, version: str, published_at: datetime
 ) -> pa.RecordBatchReader:
     """The states of a day with the opens that were received since; asked for while nobody else changes them."""
-    opens = opens_since(stores, as_of_day, until=day_of(published_at), holder="publication of the states")
+    opens = opens_since(stores, as_of_day, until=day_of(published_at))
     states = reader.scan(CAREGIVER_STATES, "caregiver_states", [as_of_day.isoformat()])
     if opens.num_rows:
         states = opened_since(states, ibis.memtable(opens), day=as_of_day)
