@@ -36,10 +36,10 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt $(VENV)/python.stamp
 run: $(VENV)/run.stamp
 	$(BIN)/bandicoot run
 
-# Two processes share these by file, the long ones first; what measures time or breaks things has the machine to itself.
+# Two processes share the tests, which wait for servers half of the time; what takes longest comes first.
 test: $(VENV)/dev.stamp browser servers
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/dagster tests/core tests/servers
-	$(BIN)/pytest tests/faults tests/installations tests/fortnight tests/e2e
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder tests/e2e tests/faults tests/fortnight \
+		tests/installations tests/dagster tests/core tests/servers
 
 e2e: $(VENV)/dev.stamp browser
 	$(BIN)/pytest tests/e2e
