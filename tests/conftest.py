@@ -23,7 +23,6 @@ from tests.servers.gcs import cloud_storage
 from tests.servers.pgbouncer import PgBouncer, pgbouncer
 from tests.servers.redis import RedisServer, running_redis
 
-
 _WHOLE_FOLDERS = ("faults", "installations", "fortnight", "e2e")
 """Folders whose tests share what takes long to make: one process has all of them when several share the tests."""
 
