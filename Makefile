@@ -36,10 +36,10 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt $(VENV)/python.stamp
 run: $(VENV)/run.stamp
 	$(BIN)/bandicoot run
 
-# Two processes share the tests, which wait for servers half of the time; what takes longest comes first.
+# Two processes share what mostly waits for a server; what breaks things or is watched in a browser goes alone.
 test: $(VENV)/dev.stamp browser servers
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder tests/e2e tests/faults tests/fortnight \
-		tests/installations tests/dagster tests/core tests/servers
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/dagster tests/core tests/servers
+	$(BIN)/pytest tests/faults tests/installations tests/fortnight tests/e2e
 
 e2e: $(VENV)/dev.stamp browser
 	$(BIN)/pytest tests/e2e

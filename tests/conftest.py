@@ -23,17 +23,6 @@ from tests.servers.gcs import cloud_storage
 from tests.servers.pgbouncer import PgBouncer, pgbouncer
 from tests.servers.redis import RedisServer, running_redis
 
-_WHOLE_FOLDERS = ("faults", "installations", "fortnight", "e2e")
-"""Folders whose tests share what takes long to make: one process has all of them when several share the tests."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests belong together; without several processes it means nothing."""
-    for item in items:
-        place = item.path.relative_to(Path(__file__).parent)
-        group = place.parts[0] if place.parts[0] in _WHOLE_FOLDERS else str(place)
-        item.add_marker(pytest.mark.xdist_group(group))
-
 
 @pytest.fixture
 def engine() -> Iterator[Backend]:
