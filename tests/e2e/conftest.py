@@ -50,7 +50,7 @@ expect.set_options(timeout=30_000)  # pages fill in piece by piece, and a busy m
 _PROJECT = Path(__file__).parents[2]
 _COMMAND = (sys.executable, "-m", "bandicoot_dagster.cli")
 _SERVING_SECONDS = 120
-_ENDING_SECONDS = 30
+_ENDING_SECONDS = 60
 
 
 @dataclass(frozen=True)
