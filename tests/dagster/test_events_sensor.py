@@ -9,14 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-import pyarrow as pa
 import pytest
 
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.published.keys import ensure_keys
 from bandicoot_dagster.definitions import build_definitions
 from bandicoot_dagster.events_sensor import event_sensors
+from tests.registered_caregivers import register_caregivers
 from tests.servers.pubsub import SUBSCRIPTION, PubSubServer, pubsub_server
 
 NOW = datetime(2026, 11, 20, 6, 30, tzinfo=UTC)
@@ -45,13 +44,7 @@ def settings(published_url: str, tmp_path: Path) -> Settings:
         home=tmp_path, database_url=published_url, events_subscription=SUBSCRIPTION, events_folder=str(folder)
     )
     with Installation(settings).published() as connection:
-        ensure_keys(
-            connection,
-            ["CG-1"],
-            draw_of=lambda _ids, _: pa.table({"stratum": ["all"], "block": pa.array([0], pa.int32()), "draw": [0.5]}),
-            experiment=settings.experiment,
-            seen_at=NOW,
-        )
+        register_caregivers(connection, ["CG-1"], experiment=settings.experiment, seen_at=NOW)
     return settings
 
 

@@ -19,18 +19,16 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import psycopg
-import pyarrow as pa
 import pytest
 
 from bandicoot_core.calendar import day_of, start_of_day
 from bandicoot_core.contracts import RECEIVED_EVENT_TYPES, RECEIVED_EVENTS
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.published.call_lists import UNSTAMPED_CALL_LIST, publish_call_list
-from bandicoot_core.stores.published.keys import ensure_keys, read_keys
-from bandicoot_core.stores.published.tables import INCOMING_STATES
+from bandicoot_core.stores.published.keys import read_keys
 from tests.faults.conftest import EVENTS, N_TRIES, SEED
 from tests.faults.record import EventsRecord
+from tests.registered_caregivers import publish_everybody, register_caregivers
 from tests.registered_models import register
 from tests.servers.debian_postgres import DebianPostgres, debian_postgres
 from tests.servers.pubsub import SUBSCRIPTION, PubSubServer, pubsub_server
@@ -123,39 +121,11 @@ def message(caregiver_id: str, kind: str, at: datetime, message_id: str) -> byte
 
 def publish(stores: Installation, today: date) -> None:
     """Everybody has a key and is unresponsive; the list of today is out, and empty."""
-    names = [f"CG-{n}" for n in range(N_CAREGIVERS)]
+    names, began = [f"CG-{n}" for n in range(N_CAREGIVERS)], start_of_day(today)
     with stores.published() as connection:
         register(connection, "m-1")
-        ensure_keys(
-            connection,
-            names,
-            draw_of=lambda ids, _: pa.table(
-                {"stratum": ["all"] * len(ids), "block": pa.array([0] * len(ids), pa.int32()), "draw": [0.5] * len(ids)}
-            ),
-            experiment=stores.settings.experiment,
-            seen_at=start_of_day(today),
-        )
-        rows = {
-            "caregiver_key": list(range(1, N_CAREGIVERS + 1)),
-            "district": ["Gaya"] * N_CAREGIVERS,
-            "state": ["U"] * N_CAREGIVERS,
-            "last_open_date": [None] * N_CAREGIVERS,
-            "last_call_date": [None] * N_CAREGIVERS,
-            "warm_up_end_date": [date(2026, 1, 1)] * N_CAREGIVERS,
-            "status": ["active"] * N_CAREGIVERS,
-            "ab_arm": ["treatment"] * N_CAREGIVERS,
-            "cluster_id": [1] * N_CAREGIVERS,
-        }
-        publish_call_list(
-            connection,
-            UNSTAMPED_CALL_LIST.empty(),
-            call_date=today,
-            budget=0,
-            model_version="m-1",
-            run_id="run",
-            published_at=start_of_day(today),
-            states=pa.table(rows, schema=INCOMING_STATES.arrow_schema()),
-        )
+        register_caregivers(connection, names, experiment=stores.settings.experiment, seen_at=began)
+        publish_everybody(connection, N_CAREGIVERS, "U", call_date=today, run_id="run", published_at=began)
 
 
 class Crew:

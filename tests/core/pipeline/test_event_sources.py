@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from bandicoot_core.errors import TransientError
 from bandicoot_core.pipeline.event_sources import consume_subscription, ingest_file, new_files
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.published.keys import ensure_keys
+from tests.registered_caregivers import register_caregivers
 from tests.servers.debian_postgres import debian_postgres
 from tests.servers.pubsub import SUBSCRIPTION, PubSubServer, pubsub_server
 
@@ -111,13 +110,5 @@ def _installation(url: str, home: Path) -> Installation:
     stores = Installation(Settings(home=home, database_url=url, events_subscription=SUBSCRIPTION))
     stores.prepare()
     with stores.published() as connection:
-        ensure_keys(
-            connection,
-            ["CG-1"],
-            draw_of=lambda ids, _: pa.table(
-                {"stratum": ["all"] * len(ids), "block": pa.array([0] * len(ids), pa.int32()), "draw": [0.5] * len(ids)}
-            ),
-            experiment=stores.settings.experiment,
-            seen_at=NOW,
-        )
+        register_caregivers(connection, ["CG-1"], experiment=stores.settings.experiment, seen_at=NOW)
     return stores

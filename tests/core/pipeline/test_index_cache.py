@@ -11,7 +11,6 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import psycopg
-import pyarrow as pa
 import pytest
 from pydantic import SecretStr
 
@@ -21,9 +20,7 @@ from bandicoot_core.stores.cache.cache import forget
 from bandicoot_core.stores.cache.current_reader import CACHE, DATABASE
 from bandicoot_core.stores.cache.fill import no_fill_under_way
 from bandicoot_core.stores.installation import Installation
-from bandicoot_core.stores.published.call_lists import UNSTAMPED_CALL_LIST, publish_call_list
-from bandicoot_core.stores.published.keys import ensure_keys
-from bandicoot_core.stores.published.tables import INCOMING_STATES
+from tests.registered_caregivers import publish_everybody, register_caregivers
 from tests.registered_models import register
 from tests.servers.redis import RedisServer, cut_after
 
@@ -45,46 +42,15 @@ def installation(published_url: str, tmp_path: Path) -> Installation:
     installation = Installation(Settings(home=tmp_path, database_url=published_url))
     with installation.published() as connection:
         register(connection, "m-1")
-        ensure_keys(
-            connection,
-            IDS,
-            draw_of=lambda ids, _: pa.table(
-                {
-                    "stratum": ["all"] * len(ids),
-                    "block": pa.array([0] * len(ids), pa.int32()),
-                    "draw": [0.5] * len(ids),
-                }
-            ),
-            experiment="autumn",
-            seen_at=datetime(2026, 11, 1, tzinfo=UTC),
-        )
+        register_caregivers(connection, IDS, experiment="autumn", seen_at=datetime(2026, 11, 1, tzinfo=UTC))
         publish(connection, "R", "run-1")
     return installation
 
 
 def publish(connection: psycopg.Connection, state: str, run_id: str) -> None:
     """Publish the list of DAY, empty, with everybody in one state."""
-    rows = {
-        "caregiver_key": list(range(1, N_CAREGIVERS + 1)),
-        "district": ["Gaya"] * N_CAREGIVERS,
-        "state": [state] * N_CAREGIVERS,
-        "last_open_date": [None] * N_CAREGIVERS,
-        "last_call_date": [None] * N_CAREGIVERS,
-        "warm_up_end_date": [date(2026, 1, 1)] * N_CAREGIVERS,
-        "status": ["active"] * N_CAREGIVERS,
-        "ab_arm": ["treatment"] * N_CAREGIVERS,
-        "cluster_id": [1] * N_CAREGIVERS,
-    }
-    publish_call_list(
-        connection,
-        UNSTAMPED_CALL_LIST.empty(),
-        call_date=DAY,
-        budget=0,
-        model_version="m-1",
-        run_id=run_id,
-        published_at=datetime(2026, 11, 19, 19, 35, tzinfo=UTC),
-        states=pa.table(rows, schema=INCOMING_STATES.arrow_schema()),
-    )
+    published_at = datetime(2026, 11, 19, 19, 35, tzinfo=UTC)
+    publish_everybody(connection, N_CAREGIVERS, state, call_date=DAY, run_id=run_id, published_at=published_at)
 
 
 def with_redis(installation: Installation, url: str, **settings: object) -> Installation:
