@@ -1,4 +1,4 @@
-"""What every asset says about itself: owner, group, kinds, code version, contract, and how it is retried.
+"""What every asset says about itself: owner, group, kinds, code version and contract.
 
 One function, so that no asset lacks any of it.
 """
@@ -6,16 +6,10 @@ One function, so that no asset lacks any of it.
 from collections.abc import Collection
 from typing import Any
 
-import dagster as dg
-
 from bandicoot_core.contracts import TableContract
 from bandicoot_dagster.metadata import column_schema
 
 OWNERS = ["team:programme-analytics"]
-
-RETRY_LOST_CONNECTIONS = dg.RetryPolicy(
-    max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
-)
 
 
 def described(
