@@ -20,6 +20,7 @@ from bandicoot_core.contracts import (
     CAREGIVER_STATES,
     CLUSTER_ASSIGNMENTS,
     PENDING_CAREGIVERS,
+    TUPLE_INDICES,
 )
 from bandicoot_core.engagement.states import opened_since
 from bandicoot_core.errors import CheckFailedError, InvalidInputError
@@ -35,6 +36,7 @@ from bandicoot_core.pipeline.list_basis import (
 from bandicoot_core.pipeline.received_events import opens_since
 from bandicoot_core.policy.call_list import DrawnList, draw_call_list
 from bandicoot_core.policy.checks import list_checks
+from bandicoot_core.policy.ranking import own_indices
 from bandicoot_core.settings import ListOptions
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.lake.manifest import Manifest
@@ -221,5 +223,6 @@ def _states_to_publish(
     if opens.num_rows:
         states = opened_since(states, ibis.memtable(opens), day=as_of_day)
     assignments = reader.scan(CLUSTER_ASSIGNMENTS, BUNDLES, [version], "assignments")
-    clusters = assignments.select("caregiver_key", "cluster_id")
+    tuple_indices = reader.scan(TUPLE_INDICES, BUNDLES, [version], "tuple_indices")
+    clusters = own_indices(assignments, tuple_indices)
     return states.left_join(clusters, "caregiver_key").drop("caregiver_key_right").to_pyarrow_batches()

@@ -42,7 +42,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bandicoot_core.contracts import ACTIVE_TUPLE, CALL_LIST, PASSIVE_TUPLE, conform
+from bandicoot_core.contracts import ACTIVE_TUPLE, CALL_LIST, PASSIVE_TUPLE, STATES, conform
 from bandicoot_core.errors import InvalidInputError
 from bandicoot_core.policy.budgets import SHARED_POOL, with_slots
 from bandicoot_core.policy.reasons import reasons
@@ -146,6 +146,23 @@ def standings(
     return standing.inner_join(slots, "pool").select(
         *facts, *_INDEX_FACTS, "own_index", "n_ahead", "n_tied", "n_eligible", "n_exploit", "n_explore"
     )
+
+
+def own_indices(assignments: ibis.Table, tuple_indices: ibis.Table) -> ibis.Table:
+    """Every assigned caregiver's index from her own weeks in each state, whichever she is in.
+
+    assignments: CLUSTER_ASSIGNMENTS; tuple_indices: TUPLE_INDICES of the same model. Columns caregiver_key,
+    cluster_id, own_index_u, own_index_r.
+    """
+    weeks = (*PASSIVE_TUPLE, *ACTIVE_TUPLE, "cluster_id")
+    found = assignments.select("caregiver_key", *weeks)
+    for state in STATES:
+        name = f"own_index_{state.lower()}"
+        of_state = tuple_indices.filter(tuple_indices.state == state).select(*weeks, own_index="own_index")
+        found = found.left_join(of_state.rename({name: "own_index"}), weeks, rname="of_{name}").select(
+            *found.columns, name
+        )
+    return found.select("caregiver_key", "cluster_id", *(f"own_index_{state.lower()}" for state in STATES))
 
 
 def same_standing(rows: ibis.Table, standing: ibis.Table) -> list[ibis.Value]:

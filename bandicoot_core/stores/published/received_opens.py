@@ -30,6 +30,11 @@ _UPDATE = """
         AND opened.open_date > %(as_of)s::date - %(lookback_days)s::int
 """
 
+_COUNT = """
+    INSERT INTO bandicoot.noted_opens AS counted (n_batches) VALUES (1)
+    ON CONFLICT (is_only) DO UPDATE SET n_batches = counted.n_batches + 1
+"""
+
 # The row becomes another one with the same content: its transaction is part of the name that cached states carry.
 _RENAME_PUBLICATION = """
     UPDATE bandicoot.list_publications SET run_id = run_id
@@ -56,7 +61,10 @@ def note_opens(connection: psycopg.Connection, opens: pa.Table, *, state_days: i
         copy_in(connection, sql.Identifier("received_opens"), opens.select(["caregiver_key", "open_date"]))
         connection.execute("ANALYZE received_opens")
         values = {"as_of": row[0], "state_days": state_days, "lookback_days": lookback_days}
-        return connection.execute(_UPDATE, values).rowcount
+        n_changed = connection.execute(_UPDATE, values).rowcount
+        if n_changed:
+            connection.execute(_COUNT)
+        return n_changed
 
     return repeated(connection, "noting opens", note)
 

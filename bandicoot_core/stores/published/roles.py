@@ -1,4 +1,4 @@
-"""Who may do what in schema `bandicoot`: three roles with least privilege, compared with the database and applied.
+"""Who may do what in schema `bandicoot`: four roles with least privilege, compared with the database and applied.
 
 The roles cannot log in: an administrator makes users and grants them a role. What is not listed here is refused, to
 tables added later as well, until a line here grants it. The tables' owner, who migrates, needs no role. Rights in
@@ -15,7 +15,7 @@ from bandicoot_core.errors import InvalidInputError
 from bandicoot_core.stores.postgres.connections import Lock, limit, lock, whole_transaction
 from bandicoot_core.stores.published.tables import SCHEMA
 
-READER, CALLER, WRITER = "bandicoot_reader", "bandicoot_caller", "bandicoot_writer"
+READER, CALLER, WRITER, SERVICE = "bandicoot_reader", "bandicoot_caller", "bandicoot_writer", "bandicoot_service"
 
 _READS: Mapping[str, tuple[str, ...]] = {"current_call_list": ("SELECT",)}
 
@@ -43,6 +43,25 @@ RIGHTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "incidents": ("SELECT", "INSERT", "UPDATE"),
         "dead_letters": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "ingested_files": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        "noted_opens": ("SELECT", "INSERT", "UPDATE"),
+    },
+    # It answers, records outcomes, and takes events in as the pipeline does; keys are made by the schema's owner.
+    SERVICE: {
+        **_READS,
+        "alembic_version": ("SELECT",),
+        "api_keys": ("SELECT",),
+        "call_list": ("SELECT",),
+        "list_publications": ("SELECT", "UPDATE"),
+        "call_outcomes": ("SELECT", "INSERT"),
+        "caregiver_keys": ("SELECT",),
+        "caregiver_states": ("SELECT", "UPDATE"),
+        "model_versions": ("SELECT",),
+        "clusters": ("SELECT",),
+        "whittle_indices": ("SELECT",),
+        "suppression_secret": ("SELECT",),
+        "forgettings": ("SELECT",),
+        "dead_letters": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        "noted_opens": ("SELECT", "INSERT", "UPDATE"),
     },
 }
 """Role -> table or view of the schema -> what it may do with it."""
@@ -52,6 +71,8 @@ _DATABASE_RIGHTS: Mapping[str, tuple[str, ...]] = {
     CALLER: ("CONNECT",),
     # New lists and states are compared in temporary tables before they replace the old ones.
     WRITER: ("CONNECT", "TEMPORARY"),
+    # Opens are compared in a temporary table before they change states.
+    SERVICE: ("CONNECT", "TEMPORARY"),
 }
 
 _FOUND_ROLES = "SELECT rolname, rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = ANY (%s)"
@@ -117,7 +138,7 @@ def apply_roles(connection: psycopg.Connection, *, dagster_schema: str | None = 
 
 
 def existing_roles(connection: psycopg.Connection) -> list[str]:
-    """Which of the three roles the server has, in the order of RIGHTS."""
+    """Which of the four roles the server has, in the order of RIGHTS."""
     found = _found_roles(connection)
     return [role for role in RIGHTS if role in found]
 

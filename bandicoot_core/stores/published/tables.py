@@ -9,6 +9,7 @@ from dataclasses import replace
 from bandicoot_core import contracts
 from bandicoot_core.contracts import Column, TableContract
 from bandicoot_core.stores.published.event_tables import DEAD_LETTERS, INGESTED_FILES
+from bandicoot_core.stores.published.service_tables import API_KEYS, NOTED_OPENS
 
 SCHEMA = "bandicoot"
 
@@ -172,6 +173,16 @@ INCOMING_STATES = TableContract(
             description="Cluster of passive behaviour; empty before the first assignment",
             is_nullable=True,
         ),
+        *(
+            replace(
+                contracts.TUPLE_INDICES.column("own_index"),
+                name=f"own_index_{state.lower()}",
+                description=f"What a call is worth to her, by her own weeks, when her state is {state}; empty without "
+                "cluster",
+                is_nullable=True,
+            )
+            for state in contracts.STATES
+        ),
     ),
     key=("caregiver_key",),
 )
@@ -181,7 +192,7 @@ PUBLISHED_STATES = TableContract(
     "Every caregiver as of the last list: her state and the facts that decide whether she may be called",
     (
         _CAREGIVER_ID,
-        *INCOMING_STATES.columns[1:],
+        *(column for column in INCOMING_STATES.columns[1:] if not column.name.startswith("own_index")),
         Column(
             "as_of_date",
             "date",
@@ -189,6 +200,7 @@ PUBLISHED_STATES = TableContract(
             "when the whole table stands",
             unit="IST day",
         ),
+        *(column for column in INCOMING_STATES.columns if column.name.startswith("own_index")),
     ),
     key=("caregiver_id",),
 )
@@ -240,6 +252,8 @@ PUBLISHED_TABLES: dict[str, TableContract] = {
     "incidents": INCIDENTS,
     "dead_letters": DEAD_LETTERS,
     "ingested_files": INGESTED_FILES,
+    "api_keys": API_KEYS,
+    "noted_opens": NOTED_OPENS,
 }
 """Table of the schema -> its contract."""
 
