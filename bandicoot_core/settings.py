@@ -1,6 +1,7 @@
 """Every setting of Bandicoot, once: its name, type, default, bounds and what it does.
 
-`Settings` is where things are and how much may be used, `LogOptions` how processes log; `ListOptions` and
+`Settings` is where things are and how much may be used, `LogOptions` how processes log, `ServiceOptions` what the
+service on request allows; `ListOptions` and
 `ModelOptions` are what an analyst may choose for a run and see in the Launchpad; `EvaluationOptions` is how much work
 the reports may be. All are read from environment variables (`BANDICOOT_<NAME>`), and the table in the README is tested
 against this module. Nothing here opens a connection or asks the time.
@@ -270,6 +271,50 @@ class LogOptions(BaseSettings):
     )
 
 
+class ServiceOptions(BaseSettings):
+    """What the service on request may use, and what it lets its clients do."""
+
+    model_config = _ENVIRONMENT
+
+    api_reads_per_minute: int = Field(100, ge=1, le=1_000_000, description="Reads a key may ask for in a minute")
+    api_bulk_per_minute: int = Field(
+        1000, ge=1, le=1_000_000, description="Requests with many rows a key may send in a minute"
+    )
+    api_trainings_per_hour: int = Field(1, ge=1, le=1000, description="Runs a key may start in an hour")
+    api_max_body_kb: int = Field(
+        64, ge=1, le=65_536, description="Largest body of a request to the service, in KiB, where one row is expected"
+    )
+    api_max_bulk_mb: int = Field(8, ge=1, le=256, description="The same where many rows are expected, in MiB")
+    api_timeout_seconds: float = Field(30, gt=0, le=3600, description="Longest time the service works on one request")
+    api_check_seconds: float = Field(
+        0.2, ge=0, le=60, description="Seconds after which the service asks again whether its answers are still right"
+    )
+    api_database_seconds: float = Field(
+        2, gt=0, le=60, description="Seconds the service waits for PostgreSQL before it answers from Redis"
+    )
+    api_keys_seconds: float = Field(
+        10, ge=0, le=3600, description="Seconds after which a revoked key is refused everywhere at the latest"
+    )
+    api_live_queries: int = Field(
+        2, ge=1, le=64, description="Rankings as of now that one process makes at once; others get the published list"
+    )
+    api_answers_mb: int = Field(32, ge=1, le=4096, description="Memory for answers that are kept, in MiB")
+    api_memory_mb: int | None = Field(
+        None, ge=64, description="Memory the service may use, in MiB; empty means what the container or machine has"
+    )
+    api_max_list_age_hours: float = Field(
+        26, gt=0, le=168, description="Age at which the newest list makes the service unready, from 00:00 of its day"
+    )
+    api_origins: tuple[str, ...] = Field(
+        (), description="Origins whose pages may read the service's answers (a JSON list of https://...)"
+    )
+    api_dagster_url: str | None = Field(
+        None,
+        pattern=r"^https?://\S+$",
+        description="Address of Dagster's webserver, through which the service starts training; empty means it cannot",
+    )
+
+
 class ListOptions(BaseSettings):
     """What may be chosen for one day's call list."""
 
@@ -437,6 +482,14 @@ def load_model_options(**overrides: Any) -> ModelOptions:
         raise InvalidSettingError(describe_invalid(error)) from error
 
 
+def load_service_options(**overrides: Any) -> ServiceOptions:
+    """Service options from the environment and the overrides; InvalidSettingError names what is out of bounds."""
+    try:
+        return ServiceOptions(**overrides)
+    except ValidationError as error:
+        raise InvalidSettingError(describe_invalid(error)) from error
+
+
 def load_evaluation_options(**overrides: Any) -> EvaluationOptions:
     """Evaluation options from the environment and the overrides; InvalidSettingError names what is out of bounds."""
     try:
@@ -465,7 +518,7 @@ def _is_secret(name: str) -> bool:
 def settings_table() -> str:
     """Every setting as a Markdown table: variable, default, bounds and what it does."""
     lines = ["| variable | default | what it does |", "| --- | --- | --- |"]
-    for model in (Settings, LogOptions, ListOptions, ModelOptions, EvaluationOptions):
+    for model in (Settings, LogOptions, ServiceOptions, ListOptions, ModelOptions, EvaluationOptions):
         for name, field in model.model_fields.items():
             default = field.get_default(call_default_factory=True)
             shown = "" if default in (None, (), {}) else f"`{default}`"

@@ -46,6 +46,8 @@ def publish_everybody(
         "status": ["active"] * n_caregivers,
         "ab_arm": ["treatment"] * n_caregivers,
         "cluster_id": [1] * n_caregivers,
+        "own_index_u": [0.5] * n_caregivers,
+        "own_index_r": [0.25] * n_caregivers,
     }
     publish_call_list(
         connection,

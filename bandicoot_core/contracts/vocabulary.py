@@ -33,3 +33,13 @@ ACTIVE_TUPLE = ("n_active_rr", "n_active_ru", "n_active_ur", "n_active_uu")
 
 SPENDING_LEVELS = (50, 80, 100)
 """Percentages of the monthly limit at which somebody is told."""
+
+NOT_ACTIVE = "not active"
+IN_WARM_UP = "warm-up"
+WITHOUT_CLUSTER = "no cluster"
+IN_CONTROL_ARM = "control arm"
+IN_COOL_DOWN = "cool-down"
+AWAITING_OUTCOME = "waiting for outcome"
+
+EXCLUSIONS = (NOT_ACTIVE, IN_WARM_UP, WITHOUT_CLUSTER, IN_CONTROL_ARM, IN_COOL_DOWN, AWAITING_OUTCOME)
+"""The criteria in the order in which they are applied; `excluded_by` names the first that fails."""

@@ -21,12 +21,13 @@ from bandicoot_core.contracts import (
     CAREGIVER_STATES,
     CLUSTER_ASSIGNMENTS,
     ENGAGEMENT_HISTORY,
+    IN_CONTROL_ARM,
     OFF_POLICY_VALUES,
     WHITTLE_INDICES,
 )
 from bandicoot_core.evaluation.listed_policies import off_policy_table
 from bandicoot_core.pipeline.bundles import BUNDLES
-from bandicoot_core.policy.eligibility import IN_CONTROL_ARM, with_eligibility
+from bandicoot_core.policy.eligibility import with_eligibility
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.lake.manifest import Manifest
 from bandicoot_core.stores.lake.reader import LakeReader

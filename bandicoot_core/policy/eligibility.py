@@ -10,18 +10,8 @@ from datetime import date, timedelta
 import ibis
 import pyarrow as pa
 
-from bandicoot_core.contracts import ACTIVE_STATUS, ACTIVE_TUPLE, CONTROL_ARM, PASSIVE_TUPLE
+from bandicoot_core.contracts import ACTIVE_STATUS, ACTIVE_TUPLE, CONTROL_ARM, EXCLUSIONS, PASSIVE_TUPLE
 from bandicoot_core.errors import InvalidInputError
-
-NOT_ACTIVE = "not active"
-IN_WARM_UP = "warm-up"
-WITHOUT_CLUSTER = "no cluster"
-IN_CONTROL_ARM = "control arm"
-IN_COOL_DOWN = "cool-down"
-AWAITING_OUTCOME = "waiting for outcome"
-
-EXCLUSIONS = (NOT_ACTIVE, IN_WARM_UP, WITHOUT_CLUSTER, IN_CONTROL_ARM, IN_COOL_DOWN, AWAITING_OUTCOME)
-"""The criteria in the order in which they are applied; `excluded_by` names the first that fails."""
 
 OUTSIDE_DISTRICTS = "outside the districts of the list"
 """Why a caregiver is not considered at all when a list is limited to some districts."""

@@ -51,6 +51,14 @@ def reasons(rows: pa.Table, *, lookback_days: int) -> pa.StringArray:
     return sentences.take(pa.array(which.reshape(-1)))
 
 
+def reason(
+    state: str, days_since_last_open: int | None, p_passive: float, p_active: float, *, lookback_days: int
+) -> str:
+    """The reason of one caregiver whom nothing but her index put forward; arguments as the columns of `reasons`."""
+    days = _NEVER if days_since_last_open is None else days_since_last_open
+    return _sentence(state == RESPONSIVE, days, p_passive, p_active, is_drawn=False, lookback_days=lookback_days)
+
+
 def percent(p: float) -> str:
     """A chance in whole percent, halves up; 'under 1%' and 'over 99%' for what is not quite never or always."""
     if 0 < p < 0.01:
@@ -78,6 +86,8 @@ def _sentence(
 
 
 def _responsive(days: int) -> str:
+    if days == 0:
+        return "Responsive (opened today)"
     return "Responsive" if days == _NEVER else f"Responsive (opened {_days(days)} ago)"
 
 

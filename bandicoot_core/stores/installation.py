@@ -1,7 +1,8 @@
 """One installation: which servers and folders the settings stand for, opened on demand.
 
-This is the only place that turns settings into connections, for the pipeline, the command line and the tests alike.
-With no database configured it starts, or attaches to, the embedded server.
+This is the only place that turns settings into connections, for the pipeline, the service, the command line and the
+tests alike. With no database configured it starts, or attaches to, the embedded server. What takes long to import is
+imported when it is first used: the service answers within a second or two of its start, and needs no engine for that.
 """
 
 import importlib
@@ -12,26 +13,25 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import psycopg
-from ibis.backends.duckdb import Backend
 from psycopg import sql
-from sqlalchemy.engine import make_url
 
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores.cache.cache import Cache, open_cache
 from bandicoot_core.stores.cache.current_reader import CurrentReader
-from bandicoot_core.stores.channels import Channel, open_channels
 from bandicoot_core.stores.embedded import server as embedded
-from bandicoot_core.stores.engine import open_engine
-from bandicoot_core.stores.lake.lake import Lake
 from bandicoot_core.stores.postgres.connections import Limits, url_parameters, whole_transaction
 from bandicoot_core.stores.postgres.pool import Pool
 from bandicoot_core.stores.published.call_lists import migrate
 from bandicoot_core.stores.published.writers import sole_writer
 from bandicoot_core.stores.server_errors import foreseen_errors
-from bandicoot_core.stores.source.source import Source
 
 if TYPE_CHECKING:
+    from ibis.backends.duckdb import Backend
+
+    from bandicoot_core.stores.channels import Channel
     from bandicoot_core.stores.events.subscription import Subscription
+    from bandicoot_core.stores.lake.lake import Lake
+    from bandicoot_core.stores.source.source import Source
 
 DAGSTER_SCHEMA = "dagster"
 
@@ -78,6 +78,7 @@ class Installation:
         """SQLAlchemy URL (psycopg2) of Dagster's storage, by default a schema of its own beside the published one."""
         if self.settings.dagster_storage_url is not None:
             return self.settings.dagster_storage_url.get_secret_value()
+        make_url = importlib.import_module("sqlalchemy.engine").make_url
         url = make_url(self.database_url).set(drivername="postgresql+psycopg2")
         url = url.update_query_dict({"options": f"-csearch_path={DAGSTER_SCHEMA}"})
         return url.render_as_string(hide_password=False)
@@ -96,9 +97,10 @@ class Installation:
         return Pool(self.database_url, limits=self.limits, max_size=self.settings.pool_size)
 
     @cached_property
-    def lake(self) -> Lake:
+    def lake(self) -> "Lake":
         """The lake."""
-        return Lake(self.settings.lake_path, timeout_seconds=self.settings.lake_timeout_seconds)
+        lakes = importlib.import_module("bandicoot_core.stores.lake.lake")
+        return lakes.Lake(self.settings.lake_path, timeout_seconds=self.settings.lake_timeout_seconds)
 
     @cached_property
     def cache(self) -> Cache | None:
@@ -114,15 +116,14 @@ class Installation:
         """The subscription that events arrive in, to be closed by the caller; None when none is configured."""
         if self.settings.events_subscription is None:
             return None
-        # The client library takes 0.3 s to import; only who takes events in pays for it.
         events = importlib.import_module("bandicoot_core.stores.events.subscription")
         return events.Subscription(
             self.settings.events_subscription, timeout_seconds=self.settings.events_timeout_seconds
         )
 
-    def channels(self) -> list[Channel]:
+    def channels(self) -> "list[Channel]":
         """The channels on which alarms are told; none when none is configured."""
-        return open_channels(self.settings)
+        return importlib.import_module("bandicoot_core.stores.channels").open_channels(self.settings)
 
     def prepare(self) -> None:
         """Bring the published schema to its newest version and make room for Dagster's storage; cheap when done.
@@ -169,11 +170,12 @@ class Installation:
             yield
 
     @contextmanager
-    def engine(self) -> Iterator[Backend]:
+    def engine(self) -> "Iterator[Backend]":
         """A fresh engine within the configured memory and threads."""
-        with open_engine(memory_limit=self.settings.memory_limit, threads=self.settings.threads) as engine:
+        engines = importlib.import_module("bandicoot_core.stores.engine")
+        with engines.open_engine(memory_limit=self.settings.memory_limit, threads=self.settings.threads) as engine:
             yield engine
 
-    def source(self) -> Source:
+    def source(self) -> "Source":
         """The programme's source."""
-        return Source(self.source_url, self.settings.source_schema)
+        return importlib.import_module("bandicoot_core.stores.source.source").Source(self.source_url, self.settings.source_schema)
