@@ -178,4 +178,6 @@ class Installation:
 
     def source(self) -> "Source":
         """The programme's source."""
-        return importlib.import_module("bandicoot_core.stores.source.source").Source(self.source_url, self.settings.source_schema)
+        return importlib.import_module("bandicoot_core.stores.source.source").Source(
+            self.source_url, self.settings.source_schema
+        )

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 import redis
 from redis.backoff import NoBackoff
@@ -20,11 +20,13 @@ from redis.retry import Retry
 
 from bandicoot_core.errors import InvalidSettingError, RefusedWriteError, UnreachableError
 from bandicoot_core.settings import Settings
-from bandicoot_core.stores.cache.keys import RECOMMENDATION_PREFIX, state_key
+from bandicoot_core.stores.cache.keys import LIST_KEY, RECOMMENDATION_PREFIX, state_key
 
 _KEYS_AT_ONCE = 1000
 _WRITING_TIMEOUT_SECONDS = 2.0
 """How long a writer waits for each answer: more than a reader, since nobody waits for the writer."""
+
+Answer = TypeVar("Answer")
 
 _log = logging.getLogger(__name__)
 
@@ -107,6 +109,19 @@ class Cache:
             return False
         self.tallies["answered"] += 1
         return True
+
+    def ask(self, work: Callable[[redis.Redis], Answer]) -> Answer | None:
+        """What `work` gets from the server within the configured time for each answer; None when it gives none."""
+        if self.is_paused:
+            self.tallies["skipped"] += 1
+            return None
+        try:
+            answer = work(self._client)
+        except (redis.RedisError, OSError) as error:
+            self._pause(error)
+            return None
+        self.tallies["answered"] += 1
+        return answer
 
     def report_unreadable(self, what: str) -> None:
         """Tally a value that is not what its key promises, and say so once; `what` names no caregiver."""
@@ -195,12 +210,12 @@ def open_cache(settings: Settings) -> Cache | None:
 def forget(cache: Cache, caregiver_id: str) -> int:
     """Remove what Redis may hold of a caregiver, and return how many keys there were.
 
-    That is her state, and every recommendation, since any may name her; these are made anew when asked for. Hold
+    That is her state, and the newest list and every recommendation, since any may name her; these are made anew. Hold
     Lock.CACHE (cache_fill.no_fill_under_way) and remove her from PostgreSQL before: a fill under way could write her
     again. Raises UnreachableError or RefusedWriteError; her state then lasts until its time is over.
     """
     with cache.writing("forgetting a caregiver in the cache") as client:
-        n_removed = int(client.unlink(state_key(caregiver_id)))
+        n_removed = int(client.unlink(state_key(caregiver_id), LIST_KEY))
         found: list[bytes] = []
         for key in client.scan_iter(match=RECOMMENDATION_PREFIX + b"*", count=_KEYS_AT_ONCE):
             found.append(key)

@@ -1,4 +1,4 @@
-"""Filling Redis with the indices and states that PostgreSQL calls current: streamed, versioned, bounded in time.
+"""Filling Redis with the list, indices and states that PostgreSQL calls current: streamed, versioned, bounded in time.
 
 Keys are written beside those of the publication before, and the pointer last: a reader sees the old publication or the
 new one. All is read from one snapshot of PostgreSQL, so a fill that another publication overtakes is still consistent.
@@ -20,7 +20,8 @@ from redis.exceptions import ResponseError
 from bandicoot_core.errors import BusyError, MissingPartitionError, UnreachableError
 from bandicoot_core.stores.cache.cache import Cache
 from bandicoot_core.stores.cache.current_answers import Standing, standing, stream_state_values
-from bandicoot_core.stores.cache.keys import CURRENT_KEY, STATE_PREFIX, CachedPublication, index_values
+from bandicoot_core.stores.cache.keys import CURRENT_KEY, LIST_KEY, STATE_PREFIX, CachedPublication, index_values
+from bandicoot_core.stores.cache.list_snapshot import ListSnapshot, read_snapshot
 from bandicoot_core.stores.postgres.connections import Lock, limit, lock, reading, whole_transaction
 from bandicoot_core.stores.published.models import read_indices
 
@@ -83,7 +84,8 @@ def fill_cache(
             states=None,
         )
         n_evicted_before = _n_evicted(client)
-        _switch(client, cache, pointer, indices)
+        current_list = read_snapshot(connection, current)
+        _switch(client, cache, pointer, indices, current_list)
         n_states = 0
         if cache.options.has_states and current.states is not None:
             with _sender(client) as send:
@@ -93,18 +95,25 @@ def fill_cache(
                             raise UnreachableError(_too_slow(cache, n_states))
                         n_states += send(batch.slice(first, _ROWS_AT_ONCE), cache.options.state_seconds)
             # Once more with the indices: a full Redis drops first what was used longest ago.
-            _switch(client, cache, pointer.model_copy(update={"states": current.states}), indices)
+            _switch(client, cache, pointer.model_copy(update={"states": current.states}), indices, current_list)
         n_evicted = _n_evicted(client)
     if n_evicted is None or n_evicted_before is None:
         return Filled(current, len(indices), n_states, None)
     return Filled(current, len(indices), n_states, n_evicted - n_evicted_before)
 
 
-def _switch(client: redis.Redis, cache: Cache, pointer: CachedPublication, indices: dict[bytes, bytes]) -> None:
-    """Indices and pointer in one transaction of Redis."""
+def _switch(
+    client: redis.Redis,
+    cache: Cache,
+    pointer: CachedPublication,
+    indices: dict[bytes, bytes],
+    current_list: ListSnapshot,
+) -> None:
+    """Indices, list and pointer in one transaction of Redis."""
     with client.pipeline(transaction=True) as pipeline:
         for key, value in indices.items():
             pipeline.set(key, value, ex=cache.options.index_seconds)
+        pipeline.set(LIST_KEY, current_list.model_dump_json().encode(), ex=cache.options.index_seconds)
         pipeline.set(CURRENT_KEY, pointer.model_dump_json().encode(), ex=cache.options.index_seconds)
         pipeline.execute()
 

@@ -19,6 +19,9 @@ from bandicoot_core.contracts import WHITTLE_INDICES
 CURRENT_KEY = b"whittle:current"
 """The pointer: a CachedPublication."""
 
+LIST_KEY = b"list:current"
+"""The newest published list: a list_snapshot.ListSnapshot."""
+
 STATE_PREFIX = b"state:"
 RECOMMENDATION_PREFIX = b"recommend:"
 

@@ -23,6 +23,7 @@ from bandicoot_core.stores.postgres.arrow_copy import array_literal, copy_in, co
 from bandicoot_core.stores.postgres.connections import ATTEMPTS, Limits, Lock, connect, lock, reading, repeated
 from bandicoot_core.stores.published.contract_checks import require_contract, require_instant
 from bandicoot_core.stores.published.current_states import refresh_states
+from bandicoot_core.stores.published.districts import known_districts
 from bandicoot_core.stores.published.migrations.state import read_state, require_migratable
 from bandicoot_core.stores.published.suppression import delete_suppressed
 
@@ -78,11 +79,6 @@ _INSERT_OUTCOMES = """
     ON CONFLICT (call_id) DO NOTHING
 """
 _OUTCOMES_AT_ONCE = 50_000
-
-_DISTRICTS = """
-    SELECT district FROM bandicoot.caregiver_states WHERE district IS NOT NULL
-    UNION SELECT district FROM bandicoot.current_call_list WHERE district IS NOT NULL
-"""
 
 
 @dataclass(frozen=True)
@@ -200,12 +196,6 @@ def last_publication(connection: psycopg.Connection, call_date: date | None = No
             "WHERE %s::date IS NULL OR call_date = %s ORDER BY call_date DESC LIMIT 1",
             (call_date, call_date),
         ).fetchone()
-
-
-def known_districts(connection: psycopg.Connection) -> list[str]:
-    """Districts of the current states and of the newest list, in the order of their letters' code points."""
-    with reading(connection, _READING):
-        return sorted(row[0] for row in connection.execute(_DISTRICTS))
 
 
 def pending_keys(connection: psycopg.Connection, *, call_date: date, pending_days: int) -> pa.Table:

@@ -1,0 +1,100 @@
+"""The application: every address, guard and document of the service, over one installation."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+import psutil
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.middleware.cors import CORSMiddleware
+
+from bandicoot_api.edge import Edge
+from bandicoot_api.guarded_route import client_of
+from bandicoot_api.problems import add_handlers
+from bandicoot_api.routes import operations, recommend
+from bandicoot_api.service import Clock, open_service
+from bandicoot_core.settings import ListOptions, ServiceOptions
+from bandicoot_core.stores.installation import Installation
+
+__all__ = ["client_of", "create_app"]
+
+_DESCRIPTION = """Whom a health worker's call would help most, on request.
+
+Every address but `/health`, `/ready`, `/metrics` and the call sheet asks for `Authorization: Bearer bdc_...`. A key may
+`read`, `call` (report outcomes and events) or `admin` (start training). Days are Asia/Kolkata days, instants UTC.
+"""
+
+_OPEN = ("operations", "call sheet")
+"""Tags of addresses that ask for no key in a header."""
+
+
+def create_app(stores: Installation, options: ServiceOptions, list_options: ListOptions, *, clock: Clock) -> FastAPI:
+    """The service as an ASGI application. No server is asked before the first request."""
+    service = open_service(stores, options, list_options, clock=clock)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        stores.close()
+
+    app = FastAPI(
+        title="Bandicoot",
+        version=version("bandicoot"),
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    add_handlers(app)
+    for module in (recommend, operations):
+        app.include_router(module.router)
+    if options.api_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(options.api_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
+            expose_headers=["X-Request-Id", "Retry-After", "X-List-Version", "X-Tier", "X-Stale"],
+        )
+    app.add_middleware(
+        Edge,
+        metrics=service.metrics,
+        memory=service.memory,
+        timeout_seconds=options.api_timeout_seconds,
+        make_room=service.make_room,
+        age_of_process=_age_of_process,
+    )
+    app.openapi = _document(app)  # type: ignore[method-assign]  # FastAPI's own way to change the document
+    return app
+
+
+def _age_of_process() -> float:
+    return time.time() - psutil.Process().create_time()
+
+
+def _document(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    """The OpenAPI document with the key that routes ask for."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            made.setdefault("components", {})["securitySchemes"] = {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A key made with `bandicoot api keys create`",
+                }
+            }
+            for operations_of_path in made["paths"].values():
+                for operation in operations_of_path.values():
+                    if not set(_OPEN) & set(operation.get("tags", ())):
+                        operation["security"] = [{"key": []}]
+            app.openapi_schema = made
+        return app.openapi_schema
+
+    return document

@@ -1,0 +1,118 @@
+"""A route that lets a request in when its key may ask that, as often, and that much; checked in this order.
+
+Size comes first, from the header, before anything is read; a body that does not announce its size is counted as it
+comes. A router has one guard for all its routes.
+"""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from starlette.types import Message
+
+from bandicoot_api import audit
+from bandicoot_api.problems import Problem
+from bandicoot_api.rate_limits import Limit
+from bandicoot_api.service import Service, service_of
+from bandicoot_core.stores.published.api_keys import ApiKey
+
+Scope = Literal["read", "call", "admin"]
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What a router asks of a request."""
+
+    scope: Scope
+    limit: Callable[[Service], Limit]
+    max_bytes: Callable[[Service], int]
+
+    async def admit(self, request: Request, service: Service) -> Request:
+        """The request, whose body ends at the limit and whose key is known; Problem when it is not let in."""
+        request = _bounded(request, self.max_bytes(service), service)
+        key = await _client_of(request, service)
+        if self.scope not in key.scopes:
+            service.metrics.refused.labels("scope").inc()
+            audit.note_refused(request, key, "scope")
+            raise Problem(
+                403,
+                f"this key may {' and '.join(sorted(key.scopes))}, but this address asks for {self.scope}; use a key "
+                "with that scope",
+                details={"scope": self.scope},
+            )
+        await self.count(request, key, service)
+        request.state.client = key
+        return request
+
+    async def count(self, request: Request, key: ApiKey, service: Service) -> None:
+        """Count the request; Problem when the key has asked too often."""
+        limit = self.limit(service)
+        wait = await service.rate_limits.wait_seconds(key.key_id, limit)
+        if wait:
+            service.metrics.refused.labels("rate").inc()
+            raise Problem(
+                429,
+                f"this key may make {limit.n_requests} such requests in {limit.seconds} s; come again in {wait:.0f} s",
+                details={"limit": limit.n_requests, "seconds": limit.seconds},
+                retry_after=wait,
+            )
+
+
+def guarded(guard: Guard) -> type[APIRoute]:
+    """The class of routes behind a guard."""
+
+    class GuardedRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def handle_guarded(request: Request) -> Response:
+                return await handle(await guard.admit(request, service_of(request)))
+
+            return handle_guarded
+
+    return GuardedRoute
+
+
+def client_of(request: Request) -> ApiKey:
+    """The key with which a request was let in."""
+    key = request.state.client
+    assert isinstance(key, ApiKey)  # noqa: S101 - set by the guard
+    return key
+
+
+async def _client_of(request: Request, service: Service) -> ApiKey:
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    key = await service.clients.find(text.strip()) if scheme.lower() == "bearer" else None
+    if key is None:
+        service.metrics.refused.labels("key").inc()
+        raise Problem(401, "expected the header `Authorization: Bearer bdc_...` with a key that is valid now")
+    return key
+
+
+def _bounded(request: Request, max_bytes: int, service: Service) -> Request:
+    """The request with a body that is refused as soon as it is too long."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise _too_large(max_bytes, service)
+    receive, n_bytes = request.receive, 0
+
+    async def receive_bounded() -> Message:
+        nonlocal n_bytes
+        message = await receive()
+        n_bytes += len(message.get("body", b""))
+        if n_bytes > max_bytes:
+            raise _too_large(max_bytes, service)
+        return message
+
+    return Request(request.scope, receive_bounded)
+
+
+def _too_large(max_bytes: int, service: Service) -> Problem:
+    service.metrics.refused.labels("size").inc()
+    return Problem(
+        413,
+        f"the body is larger than {max_bytes:,} bytes; send fewer rows at once",
+        details={"max_bytes": max_bytes},
+    )

@@ -1,0 +1,252 @@
+"""An answer to `whom should I call now`: which tier makes it, where it is looked for, and what it says of itself.
+
+Standard ranks everybody as of now; fast takes the published list. A key has one of them, and gets the fast one too when
+as many rankings are under way as may be, or memory is tight; while PostgreSQL is away there is only the list in Redis,
+and the answer says that it is stale. An answer is kept under the version of the data it was made from.
+"""
+
+import asyncio
+import dataclasses
+import json
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Final, Literal
+
+from bandicoot_api.problems import Problem
+from bandicoot_api.service import Service
+from bandicoot_api.watch import DatabaseAwayError
+from bandicoot_core.errors import InvalidInputError, TransientError
+from bandicoot_core.pipeline.recommendations import Recommendations, recommend_listed, recommend_now
+from bandicoot_core.stores.cache.keys import recommendation_key
+from bandicoot_core.stores.published.districts import known_districts
+from bandicoot_core.stores.published.live_ranking import LiveRules, LiveVersion
+from bandicoot_core.stores.published.service_tables import FAST, STANDARD
+
+Source = Literal["memory", "redis", "computed"]
+TierReason = Literal["key", "load", "database_away", "indices_not_published"]
+BY_KEY: Final = "key"
+BY_LOAD: Final = "load"
+BY_LOSS: Final = "database_away"
+BY_MODEL: Final = "indices_not_published"
+
+_STALE_SECONDS = 1.0
+"""How long an answer from Redis alone is kept: only as long as nobody is asked twice at the same moment."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request for recommendations asks."""
+
+    budget: int
+    district: str | None = None
+    exclude_control: bool = True
+    model_version: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The JSON text of an answer, and what the log and the metrics say of it."""
+
+    body: bytes
+    tier: str
+    tier_reason: str
+    source: Source
+    version: str
+
+
+async def recommend(service: Service, asked: Asked, *, tier: str) -> Answer:
+    """The answer for a key of a tier.
+
+    Raises Problem: 503 when neither PostgreSQL nor Redis has a list, 404 for a model that is not known, 422 for a
+    district where nobody is known.
+    """
+    try:
+        version = await service.watch.version()
+    except DatabaseAwayError as error:
+        return await _from_redis(service, asked, error)
+    if version is None:
+        raise Problem(503, "no call list is published yet; come again after the first night", code="not_ready")
+    _refuse_other_model(asked, version)
+    tier, reason = _tier(service, tier)
+    rules = service.watch.rules()
+    key = (version.name, rules.call_date, tier, reason, asked)
+    kept = service.answers.find(key)
+    if kept is not None:
+        return Answer(kept, tier, reason, "memory", version.name)
+    try:
+        body, source = await service.together.make(key, lambda: _made(service, asked, version, rules, tier, reason))
+    except TransientError as error:
+        service.watch.note_away(error)
+        return await _from_redis(service, asked, error)
+    return Answer(body, tier, reason, source, version.name)
+
+
+def _tier(service: Service, tier: str) -> tuple[str, TierReason]:
+    if tier == FAST:
+        return FAST, BY_KEY
+    if service.memory.is_tight or service.together.n_under_way >= service.options.api_live_queries:
+        return FAST, BY_LOAD
+    return STANDARD, BY_KEY
+
+
+async def _made(
+    service: Service, asked: Asked, version: LiveVersion, rules: LiveRules, tier: str, reason: TierReason
+) -> tuple[bytes, Source]:
+    """The text of an answer, and whether Redis had it."""
+    cache = service.stores.cache
+    request = {
+        **dataclasses.asdict(asked),
+        "version": version.name,
+        "tier": tier,
+        "tier_reason": reason,
+        "rules": [rules.cool_down_days, rules.pending_days, rules.index_level],
+    }
+    redis_key = recommendation_key(rules.call_date, request)
+    key = (version.name, rules.call_date, tier, reason, asked)
+    if cache is not None:
+        found = await asyncio.to_thread(cache.read, [redis_key])
+        if found and found[0] is not None and _is_answer(found[0], version):
+            service.answers.keep(key, found[0])
+            return found[0], "redis"
+    facts: dict[str, Any] = {"tier": tier, "tier_reason": reason}
+    made = None
+    if tier == STANDARD:
+        made = await asyncio.to_thread(_ranked, service, asked, version, rules)
+        if made is None:
+            facts = {"tier": FAST, "tier_reason": BY_MODEL}
+    if made is None:
+        snapshot = await service.newest_list.read(version.standing, changes=str(version.changes[2]))
+        made = recommend_listed(
+            snapshot,
+            rules.call_date,
+            budget=asked.budget,
+            district=asked.district,
+            index_level=rules.index_level,
+        )
+    if asked.district is not None and not made.rows:
+        await asyncio.to_thread(_refuse_unknown_district, service, asked.district)
+    states = version.standing.states
+    facts |= {
+        "list_version": version.name,
+        "list_date": version.standing.call_date,
+        "states_as_of_date": states.as_of_date if states is not None else None,
+        "model_version": _model(version, facts["tier"]),
+        "is_stale": version.standing.call_date < rules.call_date,
+    }
+    generated_at = service.clock()
+    kept = _text(asked, rules.call_date, made, {**facts, "cached": True}, generated_at)
+    service.answers.keep(key, kept)
+    if cache is not None:
+        await asyncio.to_thread(cache.keep, redis_key, kept, seconds=cache.options.recommendation_seconds)
+    return _text(asked, rules.call_date, made, {**facts, "cached": False}, generated_at), "computed"
+
+
+def _ranked(service: Service, asked: Asked, version: LiveVersion, rules: LiveRules) -> Recommendations | None:
+    if version.standing.states is None:
+        return None
+    with service.stores.published() as connection:
+        return recommend_now(
+            connection,
+            rules,
+            model_version=version.standing.states.model_version,
+            budget=asked.budget,
+            district=asked.district,
+            is_control_excluded=asked.exclude_control,
+            lookback_days=service.stores.settings.lookback_days,
+        )
+
+
+def _refuse_unknown_district(service: Service, district: str) -> None:
+    with service.stores.published() as connection:
+        known = known_districts(connection)
+    if district not in known:
+        raise InvalidInputError(
+            f"district: no caregiver is known there; choose one of {', '.join(known) or 'none yet'}"
+        )
+
+
+async def _from_redis(service: Service, asked: Asked, error: Exception) -> Answer:
+    """The last list that Redis holds, marked stale."""
+    snapshot = await service.newest_list.read_cached()
+    if snapshot is None:
+        raise Problem(
+            503,
+            "PostgreSQL does not answer, and Redis holds no list; no list is better than a wrong one: come again",
+            retry_after=5,
+        ) from error
+    if asked.model_version not in (None, snapshot.model_version):
+        raise Problem(503, "only the list of the champion is there while PostgreSQL is away", retry_after=5)
+    call_date = service.watch.rules().call_date
+    key = ("stale", snapshot.publication, call_date, asked)
+    kept = service.answers.find(key)
+    if kept is None:
+        made = recommend_listed(
+            snapshot,
+            call_date,
+            budget=asked.budget,
+            district=asked.district,
+            index_level=service.list_options.index_level,
+        )
+        facts = {
+            "tier": FAST,
+            "tier_reason": BY_LOSS,
+            "list_version": snapshot.publication,
+            "list_date": snapshot.call_date,
+            "states_as_of_date": None,
+            "model_version": snapshot.model_version,
+            "is_stale": True,
+            "cached": True,
+        }
+        kept = _text(asked, call_date, made, facts, service.clock())
+        service.answers.keep(key, kept, seconds=_STALE_SECONDS)
+    return Answer(kept, FAST, BY_LOSS, "redis", snapshot.publication)
+
+
+def _refuse_other_model(asked: Asked, version: LiveVersion) -> None:
+    known = {version.standing.model_version}
+    if version.standing.states is not None:
+        known.add(version.standing.states.model_version)
+    if asked.model_version is not None and asked.model_version not in known:
+        raise Problem(
+            404,
+            f"model_version: the newest list is of model {version.standing.model_version}, and no other can be asked "
+            "here; leave it out, or make a past list again with `bandicoot call-list --again --model`",
+            details={"model_version": version.standing.model_version},
+        )
+
+
+def _model(version: LiveVersion, tier: str) -> str:
+    if tier == STANDARD and version.standing.states is not None:
+        return version.standing.states.model_version
+    return version.standing.model_version
+
+
+def _is_answer(body: bytes, version: LiveVersion) -> bool:
+    """Whether what Redis holds is an answer of this version: anybody may have written there."""
+    try:
+        found = json.loads(body)
+        return bool(found["metadata"]["list_version"] == version.name)
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
+def _text(asked: Asked, call_date: date, made: Recommendations, facts: dict[str, Any], generated_at: datetime) -> bytes:
+    content = {
+        "metadata": {
+            "call_date": call_date,
+            "evaluated": made.n_evaluated,
+            "eligible": made.n_eligible,
+            "returned": len(made.rows),
+            "filters": dataclasses.asdict(asked),
+            "generated_at": generated_at,
+            **facts,
+        },
+        "recommendations": [dataclasses.asdict(row) for row in made.rows],
+    }
+    return json.dumps(content, default=_iso, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _iso(value: object) -> str:
+    if isinstance(value, date | datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no form in JSON here")

@@ -1,0 +1,66 @@
+"""Serving the application with uvicorn, until it is interrupted or terminated."""
+
+import json
+import logging
+import logging.config
+from datetime import UTC, datetime
+from typing import Any
+
+import uvicorn
+
+from bandicoot_api.app import create_app
+from bandicoot_core.settings import (
+    LogOptions,
+    load_list_options,
+    load_service_options,
+    load_settings,
+)
+from bandicoot_core.stores.installation import Installation
+
+
+def serve(*, host: str, port: int) -> None:
+    """Answer on an address. InvalidSettingError when a setting is out of bounds."""
+    settings = load_settings()
+    app = create_app(
+        Installation(settings), load_service_options(), load_list_options(), clock=lambda: datetime.now(UTC)
+    )
+    _set_up_logs(is_json=LogOptions().log_format == "json")
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # More than any balancer keeps an idle connection: it is never closed under a request.
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=10,
+    )
+
+
+class _JsonLines(logging.Formatter):
+    """One object per line; what is JSON already, as the audit's lines are, keeps its own fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a line."""
+        line: dict[str, Any] = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "severity": record.levelname,
+            "logger": record.name,
+        }
+        message = record.getMessage()
+        if record.name == "bandicoot_api.audit":
+            line |= json.loads(message)
+        else:
+            line["message"] = message
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def _set_up_logs(*, is_json: bool) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        _JsonLines() if is_json else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    )
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
