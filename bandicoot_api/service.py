@@ -4,7 +4,7 @@ import gc
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from starlette.requests import HTTPConnection
 
@@ -43,6 +43,8 @@ class Service:
     together: Together[Hashable, tuple[bytes, Literal["memory", "redis", "computed"]]]
     newest_list: NewestList
     runs: "DagsterRuns | None"
+    mapper: tuple[str, Any] | None = None
+    """The features-only mapper of a model, once it was asked for: its version, and scikit-learn's pipeline."""
 
     @property
     def reads(self) -> Limit:

@@ -94,12 +94,20 @@ def ingest_messages(
     instant. Raises UnreachableError, BusyError or PartitionHeldError when a store is not to be had, StorageFullError
     when there is no room: the same messages have to be brought again then.
     """
+    return ingest_and_tell(stores, records, source=source, received_at=received_at, holder=holder)[0]
+
+
+def ingest_and_tell(
+    stores: Installation, records: Iterable[Record], *, source: str, received_at: datetime, holder: str
+) -> tuple[Ingested, list[DeadLetter]]:
+    """The same, with the letters of messages that could not be taken in, or not yet."""
     events, letters = decode_events(records, received_at=received_at)
     ingested, waiting = _take_in(stores, events, holder=holder)
+    letters = [*letters, *waiting]
     with stores.published() as connection:
-        keep_letters(connection, source, [*letters, *waiting], received_at=received_at)
-    n_refused = sum(letter.kind == REFUSED for letter in waiting)
-    return ingested + Ingested(n_waiting=len(waiting) - n_refused, n_dead=len(letters) + n_refused)
+        keep_letters(connection, source, letters, received_at=received_at)
+    n_waiting = sum(letter.kind == UNKNOWN_CAREGIVER for letter in letters)
+    return ingested + Ingested(n_waiting=n_waiting, n_dead=len(letters) - n_waiting), letters
 
 
 def ingest_waiting(stores: Installation, *, holder: str) -> Ingested:

@@ -36,6 +36,8 @@ class ListedCaregiver(BaseModel):
     index_low: float
     index_high: float
     own_index: float | None
+    p_top_k: float | None
+    propensity: float
     reason: str
     days_since_last_open: int | None
     last_call_date: date | None
@@ -52,6 +54,7 @@ class ListSnapshot(BaseModel):
     call_date: date
     published_at: datetime
     model_version: str
+    run_id: str
     n_rows: int
     """Rows of the whole list."""
     rows: tuple[ListedCaregiver, ...]
@@ -60,20 +63,21 @@ class ListSnapshot(BaseModel):
 _ROWS = sql.SQL("SELECT {} FROM bandicoot.call_list WHERE call_date = %s ORDER BY rank LIMIT %s").format(
     sql.SQL(", ").join(map(sql.Identifier, ListedCaregiver.model_fields))
 )
-_COUNT = "SELECT n_rows FROM bandicoot.list_publications WHERE call_date = %s"
+_PUBLICATION = "SELECT n_rows, run_id FROM bandicoot.list_publications WHERE call_date = %s"
 
 
 def read_snapshot(connection: psycopg.Connection, current: Standing) -> ListSnapshot:
     """The newest list; within a transaction of its own unless one is open. Raises BusyError and UnreachableError."""
     with reading(connection, "reading the newest list"), connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(_ROWS, (current.call_date, MAX_ROWS)).fetchall()
-        counted = cursor.execute(_COUNT, (current.call_date,)).fetchone()
+        told = cursor.execute(_PUBLICATION, (current.call_date,)).fetchone()
     return ListSnapshot(
         publication=current.publication,
         call_date=current.call_date,
         published_at=current.published_at.astimezone(UTC),
         model_version=current.model_version,
-        n_rows=counted["n_rows"] if counted else len(rows),
+        run_id=told["run_id"] if told else "",
+        n_rows=told["n_rows"] if told else len(rows),
         rows=tuple(ListedCaregiver(**row) for row in rows),
     )
 
