@@ -9,30 +9,40 @@ from typing import Any
 import uvicorn
 
 from bandicoot_api.app import create_app
-from bandicoot_core.settings import (
-    LogOptions,
-    load_list_options,
-    load_service_options,
-    load_settings,
-)
+from bandicoot_api.service import Clock
+from bandicoot_core.errors import UnreachableError
+from bandicoot_core.settings import LogOptions, load_list_options, load_service_options, load_settings
 from bandicoot_core.stores.installation import Installation
+from bandicoot_core.stores.published.call_lists import migrate
+
+_log = logging.getLogger(__name__)
 
 
-def serve(*, host: str, port: int) -> None:
-    """Answer on an address. InvalidSettingError when a setting is out of bounds."""
+def serve(*, host: str, port: int, clock: Clock) -> None:
+    """Answer on an address until the process is told to end.
+
+    The published schema is brought to this release's revision where this user may do that. A server that is away does
+    not keep the service from starting. Raises InvalidSettingError when a setting is out of bounds,
+    OutdatedSchemaError when the schema is at another revision and this user may not change that.
+    """
+    options = load_service_options()
     settings = load_settings()
-    app = create_app(
-        Installation(settings), load_service_options(), load_list_options(), clock=lambda: datetime.now(UTC)
-    )
+    # Whoever waits for another writer is answered before the request's time is over.
+    waits = min(settings.writer_wait_seconds, options.api_timeout_seconds / 2)
+    stores = Installation(settings.model_copy(update={"writer_wait_seconds": waits}))
     _set_up_logs(is_json=LogOptions().log_format == "json")
+    try:
+        migrate(stores.database_url, limits=stores.limits)
+    except UnreachableError as error:
+        _log.warning("%s", error)
     uvicorn.run(
-        app,
+        create_app(stores, options, load_list_options(), clock=clock),
         host=host,
         port=port,
         log_config=None,
         access_log=False,
         server_header=False,
-        # More than any balancer keeps an idle connection: it is never closed under a request.
+        # More than a balancer keeps an idle connection: it is never closed under a request.
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
     )

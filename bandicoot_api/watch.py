@@ -87,6 +87,10 @@ class Watch:
             self._note_away(str(error))
         raise DatabaseAwayError(self._away or "PostgreSQL does not answer")
 
+    def look_again(self) -> None:
+        """Ask anew at the next question: this process has just changed something."""
+        self._asked_at = float("-inf")
+
     def note_away(self, error: TransientError) -> None:
         """Take it from a request that PostgreSQL does not answer."""
         self._note_away(str(error))

@@ -11,10 +11,10 @@ import dagster as dg
 from bandicoot_core.calendar import day_of, days_between, last_closed_week, start_of_day
 from bandicoot_core.errors import MissingPartitionError, TransientError
 from bandicoot_dagster.again import Outcome, Try, Verdict, judge, judge_nights
+from bandicoot_dagster.clock import Clock
 from bandicoot_dagster.jobs import daily_list, nightly, weekly_training
 from bandicoot_dagster.partitions import span_of_run
 from bandicoot_dagster.run_failures import errors_of_run, foreseen
-from bandicoot_dagster.runtime import Clock
 
 N_NIGHTS = 15
 """Nights looked back on: a fortnight that may have been missed, and the one before it."""

@@ -14,12 +14,12 @@ from bandicoot_core.alarms.failures import REFUSED_BY_CHECK, RunEnd
 from bandicoot_core.pipeline.alarms import look_for_alarms
 from bandicoot_core.stores.installation import Installation
 from bandicoot_dagster.again_sensor import is_tried_again
+from bandicoot_dagster.clock import Clock
 from bandicoot_dagster.event_files import ingest_event_files
 from bandicoot_dagster.housekeeping import housekeeping
 from bandicoot_dagster.jobs import all_jobs
 from bandicoot_dagster.partitions import span_of_run
 from bandicoot_dagster.run_failures import errors_of_run, foreseen, innermost, reported_failure
-from bandicoot_dagster.runtime import Clock
 
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 _JOBS = frozenset([*(job.name for job in all_jobs), housekeeping.name, ingest_event_files.name])

@@ -17,11 +17,11 @@ from bandicoot_core.settings import ListOptions, ModelOptions
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.published.models import ModelRecord, champion
 from bandicoot_dagster.abandoned_runs import end_abandoned_runs
+from bandicoot_dagster.clock import Clock, system_clock
 from bandicoot_dagster.dagster_home import open_instance
 from bandicoot_dagster.definitions import build_definitions
 from bandicoot_dagster.launch import execute_step
 from bandicoot_dagster.plan import Damaged, Step, damaged_partitions, plan_days, plan_model_and_list
-from bandicoot_dagster.runtime import Clock, system_clock
 from bandicoot_dagster.storage_errors import storage_errors
 
 

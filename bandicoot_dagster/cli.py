@@ -1,5 +1,5 @@
-"""The command line: `bandicoot run | status | ui | call-list | model | evaluate | forget | lake | database | dagster |
-demo | stop`.
+"""The command line: `bandicoot run | status | ui | api | call-list | model | evaluate | events | forget | lake |
+database | dagster | demo | stop`.
 
 Each command is a few lines over the stores and the pipeline. Results go to standard output, progress and errors to
 standard error; the exit codes are those of `EXIT_CODES` and fit for cron.
@@ -38,10 +38,11 @@ from bandicoot_dagster.cli_events import events
 from bandicoot_dagster.cli_forget import forget
 from bandicoot_dagster.cli_lake import lake
 from bandicoot_dagster.cli_model import model
+from bandicoot_dagster.cli_service import api
 from bandicoot_dagster.cli_status import status
+from bandicoot_dagster.clock import system_clock
 from bandicoot_dagster.logs import logs_are_json, say, set_up_logs, tell
 from bandicoot_dagster.opening import open_installation
-from bandicoot_dagster.runtime import system_clock
 
 if TYPE_CHECKING:
     from bandicoot_core.stores.installation import Installation
@@ -86,6 +87,7 @@ def main() -> None:
     """Decides every night whom a health worker's call would help most."""
 
 
+main.add_command(api)
 main.add_command(model)
 main.add_command(evaluate)
 main.add_command(events)

@@ -6,8 +6,8 @@ What is removed and what stays belongs to pruning; the job `housekeeping` does t
 import click
 
 from bandicoot_core.settings import load_settings
+from bandicoot_dagster.clock import system_clock
 from bandicoot_dagster.opening import open_installation
-from bandicoot_dagster.runtime import system_clock
 
 
 @click.group()

@@ -16,9 +16,9 @@ import click
 
 from bandicoot_core.calendar import day_of, last_closed_week, parse_day, week_of
 from bandicoot_core.settings import load_settings
+from bandicoot_dagster.clock import system_clock
 from bandicoot_dagster.logs import say
 from bandicoot_dagster.opening import open_installation
-from bandicoot_dagster.runtime import system_clock
 
 if TYPE_CHECKING:
     from bandicoot_core.evaluation.report import Report

@@ -9,8 +9,8 @@ import click
 
 from bandicoot_core.errors import ConflictingWriteError, InvalidSettingError
 from bandicoot_core.settings import load_settings
+from bandicoot_dagster.clock import system_clock
 from bandicoot_dagster.opening import open_installation
-from bandicoot_dagster.runtime import system_clock
 
 _SHOWN = ("letter_id", "received_at", "kind", "column_name", "found", "reason", "source", "position", "n_received")
 _HOLDER = "bandicoot events ingest"

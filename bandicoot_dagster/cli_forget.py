@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import click
 
 from bandicoot_core.settings import load_settings
+from bandicoot_dagster.clock import system_clock
 from bandicoot_dagster.logs import say
 from bandicoot_dagster.opening import open_installation
-from bandicoot_dagster.runtime import system_clock
 
 _ELSEWHERE = (
     "Not reached from here, and yours to see to: backups, WAL archives and replicas of the databases; versions that a "

@@ -10,8 +10,8 @@ import click
 from bandicoot_core.calendar import day_of, parse_day
 from bandicoot_core.errors import CorruptPartitionError, InvalidInputError
 from bandicoot_core.settings import load_list_options, load_model_options, load_settings
+from bandicoot_dagster.clock import system_clock
 from bandicoot_dagster.opening import open_installation
-from bandicoot_dagster.runtime import system_clock
 
 if TYPE_CHECKING:
     from bandicoot_core.stores.installation import Installation

@@ -10,8 +10,8 @@ import click
 
 from bandicoot_core.calendar import PROGRAMME_TIME_ZONE
 from bandicoot_core.settings import load_settings
+from bandicoot_dagster.clock import system_clock
 from bandicoot_dagster.opening import open_installation
-from bandicoot_dagster.runtime import system_clock
 
 if TYPE_CHECKING:
     from bandicoot_core.stores.published.models import ModelRecord

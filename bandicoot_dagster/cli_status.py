@@ -9,8 +9,8 @@ import click
 
 from bandicoot_core.calendar import day_of, parse_day, refuse_future_day
 from bandicoot_core.settings import load_model_options, load_settings
+from bandicoot_dagster.clock import system_clock
 from bandicoot_dagster.opening import open_installation
-from bandicoot_dagster.runtime import system_clock
 
 if TYPE_CHECKING:
     from datetime import date

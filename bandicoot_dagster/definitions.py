@@ -25,6 +25,7 @@ from bandicoot_dagster.assets import (  # noqa: E402
     simulation,
     source,
 )
+from bandicoot_dagster.clock import Clock, system_clock  # noqa: E402
 from bandicoot_dagster.code_references import with_code_references  # noqa: E402
 from bandicoot_dagster.event_files import ingest_event_files  # noqa: E402
 from bandicoot_dagster.events_sensor import event_sensors  # noqa: E402
@@ -33,7 +34,6 @@ from bandicoot_dagster.jobs import all_jobs  # noqa: E402
 from bandicoot_dagster.logs import set_up_logs  # noqa: E402
 from bandicoot_dagster.progress import progress_logger  # noqa: E402
 from bandicoot_dagster.resources import build_resources  # noqa: E402
-from bandicoot_dagster.runtime import Clock, system_clock  # noqa: E402
 from bandicoot_dagster.schedules import all_schedules  # noqa: E402
 from bandicoot_dagster.sensors import all_sensors  # noqa: E402
 

@@ -13,7 +13,7 @@ from bandicoot_core.pipeline.event_sources import ingest_new_files
 from bandicoot_core.pipeline.received_events import Ingested, ingest_waiting
 from bandicoot_core.stores.installation import Installation
 from bandicoot_dagster.assets.events import materialization
-from bandicoot_dagster.runtime import Clock
+from bandicoot_dagster.clock import Clock
 from bandicoot_dagster.steps import N_RETRIES, SECONDS_BETWEEN
 
 

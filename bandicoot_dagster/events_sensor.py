@@ -18,8 +18,8 @@ from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.lake.manifest import Manifest
 from bandicoot_core.stores.published.dead_letters import known_by_now
 from bandicoot_dagster.assets.events import materialization
+from bandicoot_dagster.clock import Clock
 from bandicoot_dagster.event_files import ingest_event_files
-from bandicoot_dagster.runtime import Clock
 
 _SECONDS_PER_TICK = 25.0
 _REPORT_EVERY = timedelta(minutes=15)

@@ -6,8 +6,8 @@ Nothing here is an asset: what it removes is never a result. What goes and what 
 import dagster as dg
 
 from bandicoot_core.stores.installation import Installation
+from bandicoot_dagster.clock import Clock
 from bandicoot_dagster.pruning import history_start, prune_instance
-from bandicoot_dagster.runtime import Clock
 
 
 @dg.op

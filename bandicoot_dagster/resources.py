@@ -5,8 +5,8 @@ from typing import Any
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores.installation import Installation
 from bandicoot_dagster.billing import Bill
+from bandicoot_dagster.clock import Clock, system_clock
 from bandicoot_dagster.config import Training
-from bandicoot_dagster.runtime import Clock, system_clock
 
 
 def build_resources(settings: Settings, clock: Clock = system_clock) -> dict[str, Any]:

@@ -1,21 +1,10 @@
-"""What assets share at run time: the clock, and the days or week a run is for.
+"""What assets share at run time: the days or week a run is for."""
 
-The clock is a resource so that tests decide what time it is; nothing else in the project asks.
-"""
-
-from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import date
 
 import dagster as dg
 
 from bandicoot_core.calendar import parse_day
-
-Clock = Callable[[], datetime]
-
-
-def system_clock() -> datetime:
-    """The moment, in UTC."""
-    return datetime.now(UTC)
 
 
 def days_of_run(context: dg.AssetExecutionContext) -> list[date]:

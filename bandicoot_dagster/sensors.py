@@ -11,9 +11,9 @@ from bandicoot_dagster.abandoned_runs import end_abandoned_runs
 from bandicoot_dagster.again_sensor import is_tried_again, nightly_again
 from bandicoot_dagster.alarm_sensor import alarms
 from bandicoot_dagster.automation import what_follows
+from bandicoot_dagster.clock import Clock
 from bandicoot_dagster.jobs import daily_list, evaluation, nightly, weekly_training
 from bandicoot_dagster.partitions import PARTITION_TAG
-from bandicoot_dagster.runtime import Clock
 
 
 @dg.run_status_sensor(

@@ -74,7 +74,9 @@ async def take_in_events(request: Request) -> EventResults:
     """
     service, client = service_of(request), client_of(request)
     rows = await rows_of(request)
-    return await asyncio.to_thread(_taken_in, service, rows, f"service:{client.client}")
+    results = await asyncio.to_thread(_taken_in, service, rows, f"service:{client.client}")
+    service.watch.look_again()
+    return results
 
 
 def _taken_in(service: Service, rows: list[dict[str, Any]], source: str) -> EventResults:

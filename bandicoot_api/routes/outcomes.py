@@ -71,6 +71,7 @@ async def report_outcomes(request: Request, response: Response) -> OutcomeResult
         service,
         lambda connection: record_call_outcomes(connection, rows, recorded_by=client.client, now=now),
     )
+    service.watch.look_again()
     counts = {word: sum(row.result == word for row in found) for word in ("recorded", "known", "refused")}
     for word, n in counts.items():
         service.metrics.outcomes.labels(word).inc(n)

@@ -17,11 +17,12 @@ from bandicoot_dagster import pools
 from bandicoot_dagster.assets.call_list import PREVIEW, call_list
 from bandicoot_dagster.assets.engagement import caregiver_states
 from bandicoot_dagster.assets.model import model_version
+from bandicoot_dagster.clock import Clock
 from bandicoot_dagster.config import CallListConfig, ModelComparisonConfig, WhyListedConfig
 from bandicoot_dagster.describe import described
 from bandicoot_dagster.metadata import outcomes_table, picture, preview, report_metadata
 from bandicoot_dagster.partitions import day_before, list_days
-from bandicoot_dagster.runtime import Clock, day_of_run
+from bandicoot_dagster.runtime import day_of_run
 from bandicoot_dagster.steps import retried
 
 _MADE_OF = [

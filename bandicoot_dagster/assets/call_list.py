@@ -16,12 +16,13 @@ from bandicoot_dagster.assets.engagement import caregiver_states
 from bandicoot_dagster.assets.model import model_version
 from bandicoot_dagster.automation import CACHE_FOLLOWS_ITS_LIST
 from bandicoot_dagster.checks import check_specs
+from bandicoot_dagster.clock import Clock
 from bandicoot_dagster.config import CallListConfig
 from bandicoot_dagster.describe import described
 from bandicoot_dagster.freshness import LIST_BY_TWO
 from bandicoot_dagster.metadata import check_results, column_lineage, partition_metadata, picture, preview
 from bandicoot_dagster.partitions import day_before, list_days
-from bandicoot_dagster.runtime import Clock, day_of_run
+from bandicoot_dagster.runtime import day_of_run
 from bandicoot_dagster.steps import written_alone
 from bandicoot_dagster.versions import data_version
 

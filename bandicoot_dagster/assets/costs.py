@@ -10,11 +10,12 @@ from bandicoot_core.stores.installation import Installation
 from bandicoot_dagster import pools
 from bandicoot_dagster.billing import Bill
 from bandicoot_dagster.checks import check_specs
+from bandicoot_dagster.clock import Clock
 from bandicoot_dagster.describe import described
 from bandicoot_dagster.metadata import check_results, partition_metadata, report_metadata
 from bandicoot_dagster.partitions import daily
 from bandicoot_dagster.run_times import run_times
-from bandicoot_dagster.runtime import Clock, day_of_run
+from bandicoot_dagster.runtime import day_of_run
 from bandicoot_dagster.steps import written_alone
 from bandicoot_dagster.versions import data_version
 

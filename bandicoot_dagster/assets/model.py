@@ -28,12 +28,13 @@ from bandicoot_dagster import pools
 from bandicoot_dagster.assets.engagement import engagement_history, passive_counts
 from bandicoot_dagster.assets.source import caregivers
 from bandicoot_dagster.checks import check_specs
+from bandicoot_dagster.clock import Clock
 from bandicoot_dagster.config import Training
 from bandicoot_dagster.describe import described
 from bandicoot_dagster.freshness import MODEL_BY_SUNDAY_AT_SIX
 from bandicoot_dagster.metadata import check_results, glance, outcomes_table, partition_metadata, picture, preview
 from bandicoot_dagster.partitions import training_window, weekly
-from bandicoot_dagster.runtime import Clock, day_of_run
+from bandicoot_dagster.runtime import day_of_run
 from bandicoot_dagster.steps import written_alone
 from bandicoot_dagster.versions import data_version
 

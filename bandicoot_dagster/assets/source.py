@@ -19,10 +19,11 @@ from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.lake.manifest import Manifest
 from bandicoot_core.stores.source.tables import SOURCE_TABLES
 from bandicoot_dagster import pools
+from bandicoot_dagster.clock import Clock
 from bandicoot_dagster.describe import OWNERS, described
 from bandicoot_dagster.metadata import column_schema, glance, partition_metadata, picture, preview
 from bandicoot_dagster.partitions import daily
-from bandicoot_dagster.runtime import Clock, days_of_run
+from bandicoot_dagster.runtime import days_of_run
 from bandicoot_dagster.steps import written_alone
 from bandicoot_dagster.versions import data_version, report_earlier
 

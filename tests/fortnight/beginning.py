@@ -11,8 +11,8 @@ from bandicoot_core.calendar import day_of
 from bandicoot_core.settings import load_list_options, load_model_options, load_settings
 from bandicoot_core.stores.installation import Installation
 from bandicoot_dagster.catch_up import catch_up
+from bandicoot_dagster.clock import system_clock
 from bandicoot_dagster.demo_source import fill_demo
-from bandicoot_dagster.runtime import system_clock
 
 
 def main() -> None:
