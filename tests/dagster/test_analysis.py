@@ -9,8 +9,8 @@ from bandicoot_core.contracts.lineage import COLUMN_LINEAGE
 from bandicoot_dagster.config import WhyListedConfig
 from bandicoot_dagster.dagster_home import open_instance
 from bandicoot_dagster.definitions import build_definitions
-from tests.dagster.conftest import CALL_DATE, Programme
 from tests.everything_kept import everything
+from tests.small_programme import CALL_DATE, Programme
 
 WITHOUT_PREVIEW_AND_CHART = {
     "features_only_mapper": "a fitted classifier has no rows; how well it guesses stands as numbers",

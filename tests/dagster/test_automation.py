@@ -13,7 +13,7 @@ from bandicoot_dagster.automation import FOLLOWED, what_follows
 from bandicoot_dagster.dagster_home import open_instance
 from bandicoot_dagster.definitions import build_definitions
 from bandicoot_dagster.partitions import list_days
-from tests.dagster.conftest import CALL_DATE, NOON, Programme
+from tests.small_programme import CALL_DATE, NOON, Programme
 
 TODAY = CALL_DATE.isoformat()
 YESTERDAY = (CALL_DATE - timedelta(days=1)).isoformat()

@@ -11,7 +11,7 @@ from bandicoot_dagster.assets.costs import cost_report
 from bandicoot_dagster.dagster_home import open_instance
 from bandicoot_dagster.resources import build_resources
 from bandicoot_dagster.run_times import run_times
-from tests.dagster.conftest import CALL_DATE, Programme
+from tests.small_programme import CALL_DATE, Programme
 
 DAY = date(2026, 11, 15)
 

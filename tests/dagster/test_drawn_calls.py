@@ -11,7 +11,7 @@ from bandicoot_dagster.assets.estimation import estimation_report
 from bandicoot_dagster.config import Training
 from bandicoot_dagster.dagster_home import open_instance
 from bandicoot_dagster.resources import build_resources
-from tests.dagster.conftest import Programme
+from tests.small_programme import Programme
 
 WEEK = date(2026, 11, 8)
 LIST = date(2026, 11, 3)

@@ -21,7 +21,7 @@ from bandicoot_core.evaluation.listed_policies import POLICIES
 from bandicoot_dagster.assets.experiment import experiment_report
 from bandicoot_dagster.dagster_home import open_instance
 from bandicoot_dagster.resources import build_resources
-from tests.dagster.conftest import Programme
+from tests.small_programme import Programme
 
 WEEK = date(2026, 11, 8)
 LISTS = (date(2026, 11, 4), date(2026, 11, 6))

@@ -26,8 +26,8 @@ from bandicoot_core.stores.cache.fill import fill_cache
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.published.forgettings import Forgetting, find_forgetting, forget_published
 from bandicoot_dagster.cli import main
-from tests.dagster.conftest import CALL_DATE, Programme
 from tests.servers.redis import RedisServer
+from tests.small_programme import CALL_DATE, Programme
 
 ASKED_AT = datetime(2026, 11, 19, 8, tzinfo=UTC)
 SOURCE_SCHEMA = "suvita_production"

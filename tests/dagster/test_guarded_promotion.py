@@ -40,7 +40,7 @@ from bandicoot_core.pipeline.training import MIXES, TYPES
 from bandicoot_core.settings import load_model_options
 from bandicoot_core.stores.lake.lake import Lake
 from bandicoot_core.stores.published.models import ModelRecord, champion, list_models
-from tests.dagster.conftest import CALL_DATE, Programme
+from tests.small_programme import CALL_DATE, Programme
 
 WEEK = last_closed_week(CALL_DATE)
 KEY = WEEK.isoformat()

@@ -12,7 +12,7 @@ from bandicoot_dagster.dagster_home import open_instance
 from bandicoot_dagster.definitions import build_definitions
 from bandicoot_dagster.launch import execute_step
 from bandicoot_dagster.plan import Step
-from tests.dagster.conftest import CALL_DATE, Programme
+from tests.small_programme import CALL_DATE, Programme
 
 N_KILLS = 50
 SEED = 20261121

@@ -18,8 +18,8 @@ from bandicoot_core.stores.installation import Installation
 from bandicoot_dagster.cli import main
 from bandicoot_dagster.cli_lake import repair_partition
 from bandicoot_dagster.demo_source import fill_demo
-from tests.dagster.conftest import CALL_DATE, NOON, Programme
 from tests.servers.gcs import BUCKET, cloud_storage
+from tests.small_programme import CALL_DATE, NOON, Programme
 
 WEEK = "2026-11-08"
 DAY = (CALL_DATE - timedelta(days=1)).isoformat()

@@ -12,7 +12,7 @@ from bandicoot_core.pipeline.daily_staleness import stale_states
 from bandicoot_dagster.cli_status import status_lines
 from bandicoot_dagster.dagster_home import open_instance
 from bandicoot_dagster.definitions import build_definitions
-from tests.dagster.conftest import CALL_DATE, Programme
+from tests.small_programme import CALL_DATE, Programme
 
 YESTERDAY = CALL_DATE - timedelta(days=1)
 EARLIER = CALL_DATE - timedelta(days=3)

@@ -31,8 +31,8 @@ from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.published.call_lists import pending_keys
 from bandicoot_core.stores.published.models import champion, list_models, roll_back
 from bandicoot_dagster.demo_source import extend_demo
-from tests.dagster.conftest import CALL_DATE, NOON, Programme
 from tests.servers.redis import RedisServer
+from tests.small_programme import CALL_DATE, NOON, Programme
 
 
 def test_the_current_list_is_published_with_the_columns_its_readers_rely_on(programme: Programme) -> None:
