@@ -89,14 +89,13 @@ def rotate(name: str, overlap_days: int, expires: str | None) -> None:
 @click.argument("key_id", metavar="KEY_ID")
 def revoke(key_id: str) -> None:
     """Refuse a key from now on; again does no harm."""
-    from bandicoot_core.settings import load_service_options
     from bandicoot_core.stores.published.api_keys import revoke_key
 
     with open_installation(load_settings()).published() as connection:
         key = revoke_key(connection, key_id, now=system_clock())
     say(
         f"key {key.key_id} of {key.client} is revoked since {_moment(key.revoked_at)}; every process of the service "
-        f"that reaches PostgreSQL refuses it within {load_service_options().api_keys_seconds:g} s of that"
+        "that reaches PostgreSQL refuses it within BANDICOOT_API_KEYS_SECONDS"
     )
 
 
