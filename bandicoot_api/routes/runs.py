@@ -4,7 +4,7 @@ Here: who may start what, how often, and what is answered. How Dagster is asked 
 """
 
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Body, Path, Request, Response
@@ -14,14 +14,19 @@ from bandicoot_api import audit
 from bandicoot_api.guarded_route import Guard, client_of, guarded
 from bandicoot_api.problems import Problem, problem_of, responses
 from bandicoot_api.service import Service, service_of
-from bandicoot_core.calendar import day_of, last_closed_week, week_of
+from bandicoot_core.calendar import day_of, last_closed_week
 from bandicoot_core.errors import BandicootError
+
+if TYPE_CHECKING:
+    from bandicoot_api.dagster_runs import DagsterRuns
 
 _STARTING = Guard("admin", lambda service: service.trainings, lambda service: service.max_body, counts_refused=False)
 _LOOKING = Guard("read", lambda service: service.reads, lambda service: service.max_body)
 
 TRAIN_CLUSTERS, PRECOMPUTE_INDICES = "weekly_training", "precompute_indices"
 """The jobs that may be started, as Dagster names them."""
+
+_SUNDAY = 6
 
 
 class AskedRun(BaseModel):
@@ -31,7 +36,6 @@ class AskedRun(BaseModel):
 
     week: date | None = Field(
         None,
-        ge=date(2000, 1, 2),
         description="Last week of the training window, by its Sunday; the newest that has ended when left out",
     )
 
@@ -99,13 +103,14 @@ async def precompute_indices(request: Request, response: Response, asked: AskedB
 
 @_looking.get("/jobs/{run_id}", summary="What became of a run")
 async def read_job(
-    request: Request, run_id: Annotated[UUID, Path(description="As the start of the run has told it")]
+    request: Request,
+    run_id: Annotated[
+        UUID,
+        Path(description="As the start of the run told it", examples=["3f0d6f0e-6f43-4c5e-9d0b-7a3c1f7d2b11"]),
+    ],
 ) -> Job:
     """Of runs of these two jobs, whoever started them."""
-    service = service_of(request)
-    if service.runs is None:
-        raise _not_configured()
-    run = await service.runs.status(str(run_id))
+    run = await _runs(service_of(request)).status(str(run_id))
     if run is None or run.job not in (TRAIN_CLUSTERS, PRECOMPUTE_INDICES):
         raise Problem(404, "no training run is known by this id")
     return Job(
@@ -132,9 +137,9 @@ async def _started(request: Request, response: Response, job: str, asked: AskedR
     await _LOOKING.count(request, client, service)
     facts: dict[str, Any] = {"job": job}
     try:
-        week = _week(service, asked)
-        facts["week"] = week
-        run_id = await _launched(service, job, week, {"bandicoot/asked_by": f"{client.client} ({client.key_id})"})
+        runs = _runs(service)
+        week = facts["week"] = _week(service, asked)
+        run_id = await _launched(runs, job, week, {"bandicoot/asked_by": f"{client.client} ({client.key_id})"})
     except Problem as problem:
         refused = {"result": "refused", "status": problem.status, "code": problem.code, **problem.details}
         audit.note_admin(request, client, {**facts, **refused})
@@ -144,13 +149,11 @@ async def _started(request: Request, response: Response, job: str, asked: AskedR
     return StartedRun(run_id=UUID(run_id), job=job, week=week)
 
 
-async def _launched(service: Service, job: str, week: date, tags: dict[str, str]) -> str:
-    if service.runs is None:
-        raise _not_configured()
+async def _launched(runs: "DagsterRuns", job: str, week: date, tags: dict[str, str]) -> str:
     from bandicoot_api.dagster_runs import RunUnderWayError  # noqa: PLC0415 - only where it is configured
 
     try:
-        return await service.runs.start(job, partition=week.isoformat(), tags=tags)
+        return await runs.start(job, partition=week.isoformat(), tags=tags)
     except RunUnderWayError as error:
         raise Problem(409, str(error), details={"run_id": error.run_id}) from error
     except BandicootError as error:
@@ -163,8 +166,8 @@ def _week(service: Service, asked: AskedRun | None) -> date:
     if week is None:
         return newest
     problem = ""
-    if week_of(week) != week:
-        problem = f"expected a Sunday, which names a week; that of {week} is {week_of(week)}"
+    if week.weekday() != _SUNDAY:
+        problem = f"expected a Sunday, which names a week; {week} is a {week:%A}"
     elif week > newest:
         problem = f"the week {week} has not ended; the newest that has is {newest}"
     if problem:
@@ -172,9 +175,11 @@ def _week(service: Service, asked: AskedRun | None) -> date:
     return week
 
 
-def _not_configured() -> Problem:
-    return Problem(
-        503,
-        "this service knows no Dagster, so it cannot start training; BANDICOOT_API_DAGSTER_URL has to name one",
-        code="not_configured",
-    )
+def _runs(service: Service) -> "DagsterRuns":
+    if service.runs is None:
+        raise Problem(
+            503,
+            "this service knows no Dagster, so it cannot start training; BANDICOOT_API_DAGSTER_URL has to name one",
+            code="not_configured",
+        )
+    return service.runs

@@ -15,6 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from bandicoot_api.dagster_runs import DagsterRefusedError, DagsterRuns
+from bandicoot_api.rate_limits import Limit, RateLimits
 from bandicoot_core.contracts import WHITTLE_INDICES
 from bandicoot_core.stores.embedded import server as embedded
 from bandicoot_core.stores.published.api_keys import parse_key
@@ -185,6 +186,22 @@ def test_what_a_key_has_started_counts_in_every_process_and_what_it_was_refused_
     assert [run_id for run_id, _ in under_way(queued)] == [started.json()["run_id"]]
 
 
+def test_what_is_given_back_in_the_next_hour_is_given_back_once_and_to_the_hour_it_was_taken_from() -> None:
+    seconds, limit = [3599.0], Limit("training", 1, 3600, is_exact=True)
+    limits = RateLimits(None, wall_clock=lambda: seconds[0])
+
+    async def hours() -> tuple[float, float]:
+        assert await limits.wait_seconds("k", limit) == 0
+        seconds[0] = 3601.0
+        await limits.give_back("k", limit)
+        await limits.give_back("k", limit)
+        return await limits.wait_seconds("k", limit), await limits.wait_seconds("k", limit)
+
+    first, second = asyncio.run(hours())
+    assert first == 0
+    assert 3000 < second <= 7200
+
+
 def test_refused_starts_are_bounded_too(trained: Site, dagster: DagsterServer) -> None:
     client = client_of(trained, dagster, api_reads_per_minute=2)
     answers = [client.post("/train_clusters", json={"week": "2026-11-09"}).status_code for _ in range(3)]
@@ -230,10 +247,11 @@ def test_a_start_and_a_refusal_are_written_into_the_audit(
 @pytest.mark.parametrize(
     ("week", "problem"),
     [
-        ("2026-11-09", "that of 2026-11-09 is 2026-11-08"),
+        ("2026-11-09", "2026-11-09 is a Monday"),
         ("2026-11-15", "the newest that has is 2026-11-08"),
         ("2023-12-31", "its partitions are from 2024-01-07"),
-        ("0001-01-01", "body.week"),
+        ("0001-01-01", "0001-01-01 is a Monday"),
+        ("0001-01-07", "its partitions are from 2024-01-07"),
         ("soon", "body.week"),
     ],
 )
