@@ -91,4 +91,3 @@ def test_other_indices_of_the_same_clusters_are_promoted_when_their_checks_pass(
     assert after.training_week == before.training_week
     assert digests(programme, *KEPT) == kept
     assert digests(programme, "whittle_indices") != {"whittle_indices": made["whittle_indices"]}
-    programme.catch_up()
