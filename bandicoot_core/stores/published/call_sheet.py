@@ -42,7 +42,8 @@ _DISTRICTS = """
     SELECT coalesce(listed.district, '') AS district, count(*) AS n_listed,
         count(*) FILTER (WHERE {open}) AS n_open, count(*) FILTER (WHERE {again}) AS n_again
     FROM bandicoot.call_list AS listed LEFT JOIN marked USING (caregiver_id)
-    WHERE listed.call_date = %(call_date)s GROUP BY 1 ORDER BY 1 COLLATE "C"
+    WHERE listed.call_date = %(call_date)s GROUP BY 1
+    ORDER BY coalesce(listed.district, '') COLLATE "C"
 """
 
 _ROWS = """
