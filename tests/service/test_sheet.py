@@ -3,7 +3,6 @@
 import gzip
 import logging
 import re
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from html import unescape
@@ -12,8 +11,8 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.service.conftest import BUDGET, Site
 from tests.servers.redis import RedisServer
+from tests.service.conftest import BUDGET, Site
 from tests.small_programme import CALL_DATE
 
 HOME = "http://testserver"
