@@ -3,6 +3,7 @@
 import gzip
 import logging
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from html import unescape
@@ -70,7 +71,7 @@ def mark(client: TestClient, caregiver_id: str, outcome: str = "reached", **quer
 def outcomes(site: Site) -> list[tuple[object, ...]]:
     return site.execute(
         "SELECT caregiver_id, outcome, recorded_by, call_date, attempted_at FROM bandicoot.call_outcomes "
-        "WHERE call_id LIKE 'sheet:%' ORDER BY attempted_at, call_id"
+        "WHERE starts_with(call_id, 'sheet:') ORDER BY attempted_at, call_id"
     )
 
 
@@ -268,7 +269,7 @@ def test_a_mark_is_an_outcome_of_the_keys_client_and_shows_at_once(site: Site) -
 def test_a_call_id_says_nothing_about_the_caregiver(site: Site) -> None:
     client, first = worker(site), site.listed()[0]
     mark(client, first)
-    [(call_id,)] = site.execute("SELECT call_id FROM bandicoot.call_outcomes WHERE call_id LIKE 'sheet:%'")
+    [(call_id,)] = site.execute("SELECT call_id FROM bandicoot.call_outcomes WHERE starts_with(call_id, 'sheet:')")
     assert first not in str(call_id)
     assert re.fullmatch(r"sheet:2026-11-19:\d{8}T\d{12}:1:1", str(call_id))
 
@@ -412,7 +413,7 @@ def test_what_others_wrote_is_text_on_the_page_and_never_markup(site: Site) -> N
         html = sheet(client, **query)
         assert "<script" not in html
     assert mark(client, site.listed()[0], district=script).status_code == 303
-    assert [row[0] for row in outcomes(site)] == site.listed()[1::-1]
+    assert {row[0] for row in outcomes(site)} == set(site.listed()[:2])
 
 
 def test_a_page_loads_one_style_sheet_and_nothing_else(site: Site) -> None:
@@ -457,7 +458,8 @@ def test_a_list_of_another_day_says_so_and_can_still_be_marked(site: Site) -> No
     assert "This is the list of Thursday 19 November 2026, not of today, Friday 20 November 2026." in sheet(client)
     mark(client, site.listed()[0])
     assert outcomes(site)[0][3] == CALL_DATE
-    assert "not of today" not in sheet(worker(site), page=1) or site.now.date() != CALL_DATE
+    site.now -= timedelta(days=1)
+    assert "not of today" not in sheet(worker(site))
 
 
 def test_while_postgresql_is_away_the_list_comes_from_redis_and_nothing_is_marked(cached_site: Site) -> None:
@@ -475,7 +477,10 @@ def test_while_postgresql_is_away_the_list_comes_from_redis_and_nothing_is_marke
     assert (marked.status_code, marked.headers["retry-after"]) == (503, "5")
     assert "Nothing was marked" in marked.text
     assert outcomes(cached_site) == []
-    assert client.post("/mark", data=form).status_code == 303
+    deadline = time.monotonic() + 10  # it is asked once a second whether it is there again
+    while client.post("/mark", data=form).status_code == 503 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert [row[0] for row in outcomes(cached_site)] == listed[:1]
 
 
 def test_without_postgresql_and_redis_there_is_a_page_in_words(cached_site: Site, redis_server: RedisServer) -> None:
