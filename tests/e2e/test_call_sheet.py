@@ -200,7 +200,12 @@ def choose_largest_district(page: Page, url: str) -> tuple[str, list[str]]:
 @pytest.mark.parametrize("has_scripts", [True, False])
 @pytest.mark.parametrize("screen", SCREENS)
 def test_a_worker_signs_in_chooses_a_district_and_marks_a_call(
-    open_phone: Callable[..., Page], key: str, published_url: str, screen: tuple[int, int], has_scripts: bool
+    open_phone: Callable[..., Page],
+    sheet_url: str,
+    key: str,
+    published_url: str,
+    screen: tuple[int, int],
+    has_scripts: bool,
 ) -> None:
     page = open_phone(screen, has_scripts=has_scripts)
     sign_in(page, key)
@@ -214,7 +219,9 @@ def test_a_worker_signs_in_chooses_a_district_and_marks_a_call(
     expect(row.locator("details")).to_have_attribute("open", "")  # who is next needs no tap to open
     before = outcomes(published_url, caregiver_id)
 
-    row.get_by_role("button", name="No answer").tap()
+    with page.expect_request("**/mark") as sent:
+        row.get_by_role("button", name="No answer").tap()
+    assert sent.value.all_headers()["origin"] == sheet_url  # over plain http it is all there is to check
 
     expect(page.get_by_text(f"Number {rank} is marked.")).to_be_visible()
     expect(page.locator(f"#r{rank}")).to_have_count(0)
