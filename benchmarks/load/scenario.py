@@ -92,13 +92,13 @@ class Stage:
 
 def questions_of(districts: Sequence[str]) -> list[Question]:
     """What people and programs ask all day: mostly the default, often one's own district, seldom everything."""
-    of_all: list[tuple[int, str | None]] = [(100, None)] * 6 + [(25, None)] * 3 + [(50, None)] * 2 + [(1000, None)]
-    of_districts = [(25, district) for district in districts[:6]] + [(100, district) for district in districts[:3]]
-    return [
-        Question(tier, budget, district)
-        for tier in (STANDARD, STANDARD, FAST)
-        for budget, district in (*of_all, *of_districts)
-    ]
+    budgets_of_all = (100, 100, 100, 100, 100, 100, 25, 25, 25, 50, 50, 1000)
+    questions = []
+    for tier in (STANDARD, STANDARD, FAST):
+        questions += [Question(tier, budget) for budget in budgets_of_all]
+        questions += [Question(tier, 25, district) for district in districts[:6]]
+        questions += [Question(tier, 100, district) for district in districts[:3]]
+    return questions
 
 
 def starts(stage: Stage, n_starts: int) -> list[float]:

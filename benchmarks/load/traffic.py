@@ -7,7 +7,7 @@ were told is right is judged in `judging`. This module imports nothing heavy.
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Load:
 
     addresses: Sequence[str]
     """Of the service's processes; a client stays with one."""
-    keys: dict[str, Sequence[str]]
+    keys: Mapping[str, Sequence[str]]
     """By tier."""
     questions: Sequence[Question]
     """Drawn from evenly, so that what is asked more often stands there more often."""
