@@ -46,8 +46,11 @@ class Watch:
         self._clock = clock
         self._monotonic = monotonic
         self._asking: asyncio.Task[LiveVersion | None] | None = None
+        self._asking_since = float("-inf")
+        self._has_answered = False
         self._told: LiveVersion | None = None
         self._asked_at = float("-inf")
+        self._changed_at = float("-inf")
         self._away: str | None = None
         self._away_until = float("-inf")
 
@@ -66,22 +69,27 @@ class Watch:
         return replace(self._rules, call_date=day_of(self._clock()))
 
     async def version(self) -> LiveVersion | None:
-        """The version as of now, or of a moment ago; None before the first publication.
+        """The version as of now, or of at most `check_seconds` ago, however long PostgreSQL takes to tell it; None
+        before the first publication.
 
         Raises DatabaseAwayError at once while PostgreSQL is known to be away, else after the time it is waited for.
         """
         now = self._monotonic()
-        if self._away is None and now - self._asked_at < self._check_seconds:
+        oldest = max(now - self._check_seconds, self._changed_at)
+        if self._away is None and self._asked_at > oldest:
             return self._told
         if self._away is not None and (now < self._away_until or self._is_asking()):
             raise DatabaseAwayError(self._away)
-        if not self._is_asking():
-            self._asking = asyncio.ensure_future(asyncio.to_thread(self._ask))
-            self._asking.add_done_callback(self._note)
-        assert self._asking is not None  # noqa: S101 - begun above, or under way
         try:
-            return await asyncio.wait_for(asyncio.shield(self._asking), self._database_seconds)
+            async with asyncio.timeout(self._database_seconds):
+                while True:
+                    asking, since = self._question()
+                    told = await asyncio.shield(asking)
+                    if since >= oldest:  # else the answer may be older than what it would stand for
+                        return told
         except TimeoutError:
+            if self._has_answered and self._asking is not None:  # only this process was too busy to hear it in time
+                return await asyncio.shield(self._asking)
             self._note_away(f"PostgreSQL has not answered within {self._database_seconds:g} s")
         except TransientError as error:
             self._note_away(str(error))
@@ -89,7 +97,7 @@ class Watch:
 
     def look_again(self) -> None:
         """Ask anew at the next question: this process has just changed something."""
-        self._asked_at = float("-inf")
+        self._changed_at = self._monotonic()
 
     def note_away(self, error: TransientError) -> None:
         """Take it from a request that PostgreSQL does not answer."""
@@ -98,17 +106,28 @@ class Watch:
     def _is_asking(self) -> bool:
         return self._asking is not None and not self._asking.done()
 
+    def _question(self) -> "tuple[asyncio.Task[LiveVersion | None], float]":
+        """The question that is under way, or a new one, and when it began."""
+        if self._asking is None or self._asking.done():
+            self._asking_since, self._has_answered = self._monotonic(), False
+            self._asking = asyncio.ensure_future(asyncio.to_thread(self._ask))
+            since = self._asking_since
+            self._asking.add_done_callback(lambda asked: self._note(asked, since))
+        return self._asking, self._asking_since
+
     def _ask(self) -> LiveVersion | None:
         with self._stores.published() as connection:
-            return live_version(connection, self.rules())
+            version = live_version(connection, self.rules())
+        self._has_answered = True
+        return version
 
-    def _note(self, asked: "asyncio.Task[LiveVersion | None]") -> None:
-        """Remember an answer, also one that came too late for who asked."""
+    def _note(self, asked: "asyncio.Task[LiveVersion | None]", since: float) -> None:
+        """Remember an answer, also one that came too late for who asked. It is as old as its question."""
         if asked.cancelled() or asked.exception() is not None:
             return
         if self._away is not None:
             _log.warning("PostgreSQL answers again")
-        self._told, self._asked_at, self._away = asked.result(), self._monotonic(), None
+        self._told, self._asked_at, self._away = asked.result(), since, None
 
     def _note_away(self, why: str) -> None:
         if self._away is None:

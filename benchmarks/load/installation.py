@@ -84,9 +84,9 @@ class Hands:
         """The texts of new keys."""
         with self.stores.published() as connection:
             return [
-                create_key(
-                    connection, f"{_KEYS_PREFIX}{tier}", scopes=scopes, tier=tier, created_at=datetime.now(UTC)
-                )[0]
+                create_key(connection, f"{_KEYS_PREFIX}{tier}", scopes=scopes, tier=tier, created_at=datetime.now(UTC))[
+                    0
+                ]
                 for _ in range(n_keys)
             ]
 
