@@ -28,6 +28,8 @@ class Verdict:
     n_wrong: int = 0
     wrong: list[str] = field(default_factory=list)
     """The first of what is wrong, in words."""
+    lists_seen: set[str] = field(default_factory=set)
+    """Publications that answers were of."""
     late_seconds: float = 0.0
     """The longest time after a new list at which a request began that was answered with the old one, unmarked."""
 
@@ -51,6 +53,7 @@ def judge(
             found = [f"of the list {name}, which there never was"]
         else:
             publication = publications[places[name]]
+            verdict.lists_seen.add(name)
             found = _faults(body, question, publication, has_calls=called_at is not None)
             if not _is_marked(body) and places[name] + 1 < len(publications):
                 late = body.last_asked_at - publications[places[name] + 1].committed_at

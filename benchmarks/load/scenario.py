@@ -40,10 +40,10 @@ class Measured:
     """Of each of KINDS among the answers."""
     verdict: Verdict
     broken: list[str]
-    service_cpu: float
-    """Share of one core that the service used; without its part of PostgreSQL and Redis."""
+    service_ms: float
+    """Processor time that the service's own process used for an answer."""
     clients_cpu: float
-    """The same of the clients."""
+    """Share of one core that the clients used."""
 
 
 @dataclass(frozen=True)
@@ -166,9 +166,19 @@ def read_while_called(stage: Stage, seconds: float) -> Measured:
 
 
 def read_while_it_breaks(
-    stage: Stage, faults: Sequence[Fault], seconds: float, publications: list[Publication]
+    stage: Stage, seconds: float, *, list_at: float, n_fewer: int, others: Sequence[Fault]
 ) -> tuple[Measured, list[Suffered]]:
-    """The usual clients while things break. `publications` is added to by what the faults publish."""
+    """The usual clients while a new list comes out, without the first rows of the old one, and other things break.
+
+    What is right is asked of PostgreSQL before and after, so that only clients are a burden to it.
+    """
+    publications = [stage.published()]
+    committed_at: list[float] = []
+
+    def publish() -> None:
+        committed_at.append(stage.hands.publish_without_first(n_fewer))
+
+    faults = sorted([*others, Fault("a new list", list_at, 0.0, publish)], key=lambda fault: fault.after_seconds)
     with stage.serving() as serving:
         warm_up(stage, serving)
         load = stage.load(serving, seconds)
@@ -182,8 +192,9 @@ def read_while_it_breaks(
             clients.kill()
             raise
         told = finish_clients(clients, written)
-        cpu_share = (serving.cpu_seconds - cpu_before) / (load.seconds + load.starting_seconds)
-    return _measured(told, load, judge(told.bodies, load.questions, publications), cpu_share), suffered(told, struck)
+        cpu_seconds = serving.cpu_seconds - cpu_before
+    publications += [stage.hands.newest(stage.questions, committed_at=moment) for moment in committed_at]
+    return _measured(told, load, judge(told.bodies, load.questions, publications), cpu_seconds), suffered(told, struck)
 
 
 def compare_with_bare(stage: Stage, n_requests: int) -> Ratio:
@@ -234,13 +245,13 @@ def _run(
 ) -> Measured:
     written = stage.folder / "told.json"
     clients = start_clients(load, written)
-    started, cpu_before = time.monotonic(), serving.cpu_seconds
+    cpu_before = serving.cpu_seconds
     told = finish_clients(clients, written)
-    cpu_share = (serving.cpu_seconds - cpu_before) / (time.monotonic() - started)
-    return _measured(told, load, judge(told.bodies, load.questions, publications, called_at=called_at), cpu_share)
+    cpu_seconds = serving.cpu_seconds - cpu_before
+    return _measured(told, load, judge(told.bodies, load.questions, publications, called_at=called_at), cpu_seconds)
 
 
-def _measured(told: Told, load: Load, verdict: Verdict, service_cpu: float) -> Measured:
+def _measured(told: Told, load: Load, verdict: Verdict, cpu_seconds: float) -> Measured:
     kinds = np.bincount(told.kinds, minlength=len(KINDS))
     p50, p95, p99 = np.percentile(told.took_ms, (50, 95, 99)) if told.took_ms else (np.nan,) * 3
     return Measured(
@@ -252,6 +263,6 @@ def _measured(told: Told, load: Load, verdict: Verdict, service_cpu: float) -> M
         {name: float(n) / max(len(told.kinds), 1) for name, n in zip(KINDS, kinds, strict=True)},
         verdict,
         told.broken,
-        service_cpu,
+        cpu_seconds / max(verdict.n_answers, 1) * 1000,
         told.cpu_share,
     )
