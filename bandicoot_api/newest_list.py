@@ -18,6 +18,8 @@ from bandicoot_core.stores.published.live_ranking import LiveRules, LiveVersion,
 
 _LOOK_SECONDS = 5.0
 """How often Redis is looked at."""
+_CACHED_SECONDS = 1.0
+"""How long what Redis holds is believed."""
 
 
 class NewestList:
@@ -28,6 +30,9 @@ class NewestList:
         self._monotonic = monotonic
         self._held: tuple[LiveVersion, ListSnapshot] | None = None
         self._reading: Together[str, tuple[LiveVersion, ListSnapshot]] = Together()
+        self._cached: ListSnapshot | None = None
+        self._cached_at = float("-inf")
+        self._reading_cached: Together[None, ListSnapshot | None] = Together()
         self._looked_at = float("-inf")
         self._look: asyncio.Task[None] | None = None
 
@@ -42,9 +47,17 @@ class NewestList:
         return self._held
 
     async def read_cached(self) -> ListSnapshot | None:
-        """The list that Redis holds, which may be an older one; None when it holds none or does not answer."""
+        """The list that Redis holds, which may be an older one; None when it holds none or does not answer.
+
+        While PostgreSQL is away everybody asks for it: it is read once a second, for all.
+        """
         cache = self._stores.cache
-        return None if cache is None else await asyncio.to_thread(cached_snapshot, cache)
+        if cache is None:
+            return None
+        if self._cached is None or self._monotonic() - self._cached_at >= _CACHED_SECONDS:
+            self._cached = await self._reading_cached.make(None, lambda: asyncio.to_thread(cached_snapshot, cache))
+            self._cached_at = self._monotonic()
+        return self._cached
 
     def keep_there(self, current: LiveVersion, rules: LiveRules) -> None:
         """See to it, beside the request, that Redis holds a list for when PostgreSQL is away."""

@@ -45,11 +45,11 @@ class Watch:
         self._database_seconds = database_seconds
         self._clock = clock
         self._monotonic = monotonic
-        self._asking: asyncio.Task[LiveVersion | None] | None = None
-        self._asking_since = float("-inf")
-        self._has_answered = False
-        self._told: LiveVersion | None = None
-        self._asked_at = float("-inf")
+        self._asking: asyncio.Future[None] | None = None
+        self._talking_since: float | None = None
+        """While the thread that asks is at it."""
+        self._known: tuple[LiveVersion | None, float] = (None, float("-inf"))
+        """What was told last, and when it was asked: it is as old as its question."""
         self._changed_at = float("-inf")
         self._away: str | None = None
         self._away_until = float("-inf")
@@ -62,35 +62,39 @@ class Watch:
     @property
     def last_told(self) -> LiveVersion | None:
         """The last version that was told, however long ago."""
-        return self._told
+        return self._known[0]
 
     def rules(self) -> LiveRules:
         """The rules of today."""
         return replace(self._rules, call_date=day_of(self._clock()))
 
     async def version(self) -> LiveVersion | None:
-        """The version as of now, or of at most `check_seconds` ago, however long PostgreSQL takes to tell it; None
-        before the first publication.
+        """The version as of now, or of at most `check_seconds` ago; None before the first publication.
 
         Raises DatabaseAwayError at once while PostgreSQL is known to be away, else after the time it is waited for.
         """
         now = self._monotonic()
         oldest = max(now - self._check_seconds, self._changed_at)
-        if self._away is None and self._asked_at > oldest:
-            return self._told
+        told, asked_at = self._known
+        if self._away is None and asked_at > oldest:
+            if now - asked_at > self._check_seconds / 2 and not self._is_asking():
+                self._ask_beside()  # so that, while many ask, nobody has to wait for it
+            return told
         if self._away is not None and (now < self._away_until or self._is_asking()):
             raise DatabaseAwayError(self._away)
         try:
-            async with asyncio.timeout(self._database_seconds):
-                while True:
-                    asking, since = self._question()
-                    told = await asyncio.shield(asking)
-                    if since >= oldest:  # else the answer may be older than what it would stand for
-                        return told
-        except TimeoutError:
-            if self._has_answered and self._asking is not None:  # only this process was too busy to hear it in time
-                return await asyncio.shield(self._asking)
-            self._note_away(f"PostgreSQL has not answered within {self._database_seconds:g} s")
+            while True:
+                asking = self._asking if self._asking is not None and self._is_asking() else self._ask_beside()
+                try:
+                    await asyncio.wait_for(asyncio.shield(asking), self._database_seconds)
+                except TimeoutError:
+                    if self._is_silent():
+                        self._note_away(f"PostgreSQL has not answered within {self._database_seconds:g} s")
+                        break
+                    # Else it was this process that had no time to ask, or to listen.
+                told, asked_at = self._known
+                if asked_at >= oldest:
+                    return told
         except TransientError as error:
             self._note_away(str(error))
         raise DatabaseAwayError(self._away or "PostgreSQL does not answer")
@@ -106,28 +110,31 @@ class Watch:
     def _is_asking(self) -> bool:
         return self._asking is not None and not self._asking.done()
 
-    def _question(self) -> "tuple[asyncio.Task[LiveVersion | None], float]":
-        """The question that is under way, or a new one, and when it began."""
-        if self._asking is None or self._asking.done():
-            self._asking_since, self._has_answered = self._monotonic(), False
-            self._asking = asyncio.ensure_future(asyncio.to_thread(self._ask))
-            since = self._asking_since
-            self._asking.add_done_callback(lambda asked: self._note(asked, since))
-        return self._asking, self._asking_since
+    def _is_silent(self) -> bool:
+        """Whether PostgreSQL has been asked for longer than it is waited for."""
+        since = self._talking_since
+        return since is not None and self._monotonic() - since >= self._database_seconds
 
-    def _ask(self) -> LiveVersion | None:
-        with self._stores.published() as connection:
-            version = live_version(connection, self.rules())
-        self._has_answered = True
-        return version
+    def _ask_beside(self) -> "asyncio.Future[None]":
+        """Begin to ask, at once and in a thread, which writes down what it is told however busy the loop is."""
+        self._asking = asyncio.get_running_loop().run_in_executor(None, self._ask, self._monotonic())
+        self._asking.add_done_callback(self._note)
+        return self._asking
 
-    def _note(self, asked: "asyncio.Task[LiveVersion | None]", since: float) -> None:
-        """Remember an answer, also one that came too late for who asked. It is as old as its question."""
-        if asked.cancelled() or asked.exception() is not None:
+    def _ask(self, asked_at: float) -> None:
+        self._talking_since = self._monotonic()
+        try:
+            with self._stores.published() as connection:
+                self._known = live_version(connection, self.rules()), asked_at
+        finally:
+            self._talking_since = None
+
+    def _note(self, asked: "asyncio.Future[None]") -> None:
+        """PostgreSQL answers, perhaps too late for who asked."""
+        if asked.cancelled() or asked.exception() is not None or self._away is None:
             return
-        if self._away is not None:
-            _log.warning("PostgreSQL answers again")
-        self._told, self._asked_at, self._away = asked.result(), since, None
+        _log.warning("PostgreSQL answers again")
+        self._away = None
 
     def _note_away(self, why: str) -> None:
         if self._away is None:

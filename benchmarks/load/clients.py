@@ -82,7 +82,8 @@ class Notebook:
                     return REFUSED
             except (ValueError, TypeError):
                 pass
-        return self._broken(f"status {status}, {error or content[:200]!r}")
+        after, took = asked_at - self.measured_from, time.monotonic() - asked_at
+        return self._broken(f"status {status}, {error or content[:200]!r}, asked at {after:.1f} s, after {took:.1f} s")
 
     def _broken(self, words: str) -> int:
         if len(self.broken) < _MAX_BROKEN:
