@@ -6,6 +6,7 @@ its embedded server is stopped at the end. What a run leaves there (keys, calls,
 
 import argparse
 import os
+import resource
 import tempfile
 import time
 from pathlib import Path
@@ -55,6 +56,8 @@ def main() -> None:
     home = Path(os.environ.get("BANDICOOT_LOAD_HOME", default_home)).absolute()
     began = time.monotonic()
     machine = _machine()
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # a connection is a file at both its ends
     prepare(home, options.caregivers)
     stores = Installation(Settings(home=home))
     try:
