@@ -40,7 +40,7 @@ class Service:
     watch: Watch
     rate_limits: RateLimits
     answers: Answers
-    together: Together[Hashable, tuple[bytes, Literal["memory", "redis", "computed"]]]
+    together: Together[Hashable, tuple[bytes, Literal["memory", "redis", "computed"], str]]
     newest_list: NewestList
     runs: "DagsterRuns | None"
     mapper: tuple[str, Any] | None = None
@@ -105,7 +105,7 @@ def open_service(stores: Installation, options: ServiceOptions, list_options: Li
             options.api_answers_mb * 1024 * 1024, seconds=stores.settings.redis_recommendation_hours * 3600
         ),
         together=Together(),
-        newest_list=NewestList(stores, database_seconds=options.api_database_seconds),
+        newest_list=NewestList(stores),
         runs=_runs(options),
     )
 
