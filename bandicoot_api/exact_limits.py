@@ -1,8 +1,8 @@
 """What a key may do a few times an hour at most: each time is written down, in Redis for all processes together.
 
 A sliding log. A time is written into a sorted set before it is allowed, and taken out again when there are too many;
-Redis orders those that come at once, so that of n + 1 at most n, and at least one, are allowed. Every process keeps what
-it has allowed itself, which is all there is without Redis, and holds when Redis has lost its memory.
+Redis orders those that come at once, so that the first n are allowed and the others not. Every process keeps what it
+has allowed itself, which is all there is without Redis, and holds when Redis has lost its memory.
 """
 
 import asyncio
