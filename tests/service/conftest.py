@@ -22,11 +22,19 @@ from bandicoot_core.settings import ListOptions, load_list_options, load_service
 from bandicoot_core.stores.embedded import server as embedded
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.published.api_keys import create_key
+from tests.servers.dagster import DagsterServer, running_dagster
 from tests.servers.redis import RedisServer
 from tests.small_programme import CALL_DATE, NOON, Programme, small_programme
 
 BUDGET = 60
 LIST_OPTIONS = {"budget": BUDGET, "exploration_share": 0.0}
+_TRAINED_WITH = {
+    "BANDICOOT_TRAINING_WEEKS": "10",
+    "BANDICOOT_N_CLUSTERS": "6",
+    "BANDICOOT_N_DRAWS": "200",
+    "BANDICOOT_LOOKBACK_DAYS": "42",
+}
+"""Options of the programme's model, as Dagster's environment has them."""
 
 
 @dataclass
@@ -144,6 +152,22 @@ def site(open_site: Callable[..., Site]) -> Site:
 def cached_site(open_site: Callable[..., Site], redis_server: RedisServer) -> Site:
     """A site with Redis, which still holds nothing."""
     return open_site(redis_url=redis_server.url, redis_pause_seconds=0)
+
+
+@pytest.fixture(scope="package")
+def trained(
+    service_programme: Programme, server: embedded.EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """A site whose jobs Dagster serves; its lake and its model may be made again by any test."""
+    with opened_sites(service_programme, server, tmp_path_factory.mktemp("trained")) as open_one:
+        yield open_one()
+
+
+@pytest.fixture(scope="package")
+def dagster(trained: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterServer]:
+    """Dagster on that site."""
+    with running_dagster(trained.stores, tmp_path_factory.mktemp("dagster"), _TRAINED_WITH) as server:
+        yield server
 
 
 @contextmanager

@@ -16,38 +16,13 @@ from fastapi.testclient import TestClient
 
 from bandicoot_api.dagster_runs import DagsterRefusedError, DagsterRuns
 from bandicoot_core.contracts import WHITTLE_INDICES
-from bandicoot_core.stores.embedded import server as embedded
 from bandicoot_core.stores.published.api_keys import parse_key
-from tests.servers.dagster import DagsterServer, running_dagster
+from tests.servers.dagster import DagsterServer
 from tests.servers.processes import free_port
-from tests.service.conftest import Site, opened_sites
-from tests.small_programme import Programme
+from tests.service.conftest import Site
 
 WEEK = "2026-11-08"
-OPTIONS = {
-    "BANDICOOT_TRAINING_WEEKS": "10",
-    "BANDICOOT_N_CLUSTERS": "6",
-    "BANDICOOT_N_DRAWS": "200",
-    "BANDICOOT_LOOKBACK_DAYS": "42",
-}
-"""As the programme was trained."""
 PATIENCE_SECONDS = 120
-
-
-@pytest.fixture(scope="module")
-def trained(
-    service_programme: Programme, server: embedded.EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
-    """A site whose jobs Dagster serves."""
-    with opened_sites(service_programme, server, tmp_path_factory.mktemp("trained")) as open_one:
-        yield open_one()
-
-
-@pytest.fixture(scope="module")
-def dagster(trained: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterServer]:
-    """Dagster on that site."""
-    with running_dagster(trained.stores, tmp_path_factory.mktemp("dagster"), OPTIONS) as server:
-        yield server
 
 
 @pytest.fixture
