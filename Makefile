@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint e2e format browser servers bench faults fortnight pictures clean
+.PHONY: help run test lint e2e format browser servers bench load faults fortnight pictures clean
 
 help:
 	@echo "make run     fill the embedded server with a demo programme and print who to call today"
@@ -16,6 +16,7 @@ help:
 	@echo "make faults  break everything, many times, and write docs/reliability.md (long)"
 	@echo "make fortnight  let fourteen nights pass under the real daemon, and write docs/fortnight.md (long)"
 	@echo "make bench   print the table of figures for this machine (long)"
+	@echo "make load    a thousand clients read while things break, and write docs/load.md (long)"
 
 $(VENV)/python.stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -66,6 +67,10 @@ format: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.figures
+
+# Six minutes; at first as many more for the data, which are kept in BANDICOOT_LOAD_HOME or below the temporary folder.
+load: $(VENV)/dev.stamp servers
+	$(BIN)/python -m benchmarks.load
 
 # How often each fault is tried; with 10, some ten minutes.
 BANDICOOT_FAULT_TRIES ?= 10

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.types import Message
 
 from bandicoot_api import audit
 from bandicoot_api.problems import Problem
 from bandicoot_api.rate_limits import Limit
 from bandicoot_api.service import Service, service_of
+from bandicoot_core.errors import BandicootError
 from bandicoot_core.stores.published.api_keys import ApiKey
 
 Scope = Literal["read", "call", "admin"]
@@ -28,6 +31,8 @@ class Guard:
     scope: Scope
     limit: Callable[[Service], Limit]
     max_bytes: Callable[[Service], int]
+    is_scarce: bool = False
+    """Whether it may be done a few times at most: then it is counted exactly, and not when its route refuses it."""
 
     async def admit(self, request: Request, service: Service) -> Request:
         """The request, whose body ends at the limit and whose key is known; Problem when it is not let in."""
@@ -49,7 +54,8 @@ class Guard:
     async def count(self, request: Request, key: ApiKey, service: Service) -> None:
         """Count the request; Problem when the key has asked too often."""
         limit = self.limit(service)
-        wait = await service.rate_limits.wait_seconds(key.key_id, limit)
+        counts = service.exact_limits if self.is_scarce else service.rate_limits
+        wait = await counts.wait_seconds(key.key_id, limit)
         if wait:
             service.metrics.refused.labels("rate").inc()
             raise Problem(
@@ -68,7 +74,14 @@ def guarded(guard: Guard) -> type[APIRoute]:
             handle = super().get_route_handler()
 
             async def handle_guarded(request: Request) -> Response:
-                return await handle(await guard.admit(request, service_of(request)))
+                service = service_of(request)
+                admitted = await guard.admit(request, service)
+                try:
+                    return await handle(admitted)
+                except (Problem, BandicootError, RequestValidationError, HTTPException):
+                    if guard.is_scarce:
+                        await service.exact_limits.give_back(client_of(admitted).key_id, guard.limit(service))
+                    raise
 
             return handle_guarded
 

@@ -29,6 +29,9 @@ BY_LOAD: Final = "load"
 BY_LOSS: Final = "database_away"
 BY_MODEL: Final = "indices_not_published"
 
+_MODELS_TRIED = 3
+"""How often a ranking is made again because a publication with other states came in between."""
+
 _STALE_SECONDS = 1.0
 """How long an answer from Redis alone is kept: only as long as nobody is asked twice at the same moment."""
 
@@ -70,15 +73,18 @@ async def recommend(service: Service, asked: Asked, *, tier: str) -> Answer:
     tier, reason = _tier(service, tier)
     rules = service.watch.rules()
     key = (version.name, rules.call_date, tier, reason, asked)
+    service.newest_list.keep_there(version, rules)
     kept = service.answers.find(key)
     if kept is not None:
         return Answer(kept, tier, reason, "memory", version.name)
     try:
-        body, source = await service.together.make(key, lambda: _made(service, asked, version, rules, tier, reason))
+        body, source, made_from = await service.together.make(
+            key, lambda: _made(service, asked, version, rules, tier, reason)
+        )
     except TransientError as error:
         service.watch.note_away(error)
         return await _from_redis(service, asked, error)
-    return Answer(body, tier, reason, source, version.name)
+    return Answer(body, tier, reason, source, made_from)
 
 
 def _tier(service: Service, tier: str) -> tuple[str, TierReason]:
@@ -91,23 +97,14 @@ def _tier(service: Service, tier: str) -> tuple[str, TierReason]:
 
 async def _made(
     service: Service, asked: Asked, version: LiveVersion, rules: LiveRules, tier: str, reason: TierReason
-) -> tuple[bytes, Source]:
-    """The text of an answer, and whether Redis had it."""
+) -> tuple[bytes, Source, str]:
+    """The text of an answer, whether Redis had it, and its version: a later one when there is one by now."""
     cache = service.stores.cache
-    request = {
-        **dataclasses.asdict(asked),
-        "version": version.name,
-        "tier": tier,
-        "tier_reason": reason,
-        "rules": [rules.cool_down_days, rules.pending_days, rules.index_level],
-    }
-    redis_key = recommendation_key(rules.call_date, request)
-    key = (version.name, rules.call_date, tier, reason, asked)
     if cache is not None:
-        found = await asyncio.to_thread(cache.read, [redis_key])
+        found = await asyncio.to_thread(cache.read, [_redis_key(asked, version, rules, tier, reason)])
         if found and found[0] is not None and _is_answer(found[0], version):
-            service.answers.keep(key, found[0])
-            return found[0], "redis"
+            service.answers.keep((version.name, rules.call_date, tier, reason, asked), found[0])
+            return found[0], "redis", version.name
     facts: dict[str, Any] = {"tier": tier, "tier_reason": reason}
     made = None
     if tier == STANDARD:
@@ -115,7 +112,7 @@ async def _made(
         if made is None:
             facts = {"tier": FAST, "tier_reason": BY_MODEL}
     if made is None:
-        snapshot = await service.newest_list.read(version.standing, changes=str(version.changes[2]))
+        version, snapshot = await service.newest_list.read(version, rules)
         made = recommend_listed(
             snapshot,
             rules.call_date,
@@ -123,6 +120,9 @@ async def _made(
             district=asked.district,
             index_level=rules.index_level,
         )
+    else:
+        version = made.version or version
+    _refuse_other_model(asked, version)
     if asked.district is not None and not made.rows:
         await asyncio.to_thread(_refuse_unknown_district, service, asked.district)
     states = version.standing.states
@@ -135,25 +135,44 @@ async def _made(
     }
     generated_at = service.clock()
     kept = _text(asked, rules.call_date, made, {**facts, "cached": True}, generated_at)
-    service.answers.keep(key, kept)
+    service.answers.keep((version.name, rules.call_date, tier, reason, asked), kept)
     if cache is not None:
+        redis_key = _redis_key(asked, version, rules, tier, reason)
         await asyncio.to_thread(cache.keep, redis_key, kept, seconds=cache.options.recommendation_seconds)
-    return _text(asked, rules.call_date, made, {**facts, "cached": False}, generated_at), "computed"
+    return _text(asked, rules.call_date, made, {**facts, "cached": False}, generated_at), "computed", version.name
+
+
+def _redis_key(asked: Asked, version: LiveVersion, rules: LiveRules, tier: str, reason: TierReason) -> bytes:
+    request = {
+        **dataclasses.asdict(asked),
+        "version": version.name,
+        "tier": tier,
+        "tier_reason": reason,
+        "rules": [rules.cool_down_days, rules.pending_days, rules.index_level],
+    }
+    return recommendation_key(rules.call_date, request)
 
 
 def _ranked(service: Service, asked: Asked, version: LiveVersion, rules: LiveRules) -> Recommendations | None:
-    if version.standing.states is None:
-        return None
+    """Everybody ranked as of now, or None when indices are not published; of the model of the states ranked."""
     with service.stores.published() as connection:
-        return recommend_now(
-            connection,
-            rules,
-            model_version=version.standing.states.model_version,
-            budget=asked.budget,
-            district=asked.district,
-            is_control_excluded=asked.exclude_control,
-            lookback_days=service.stores.settings.lookback_days,
-        )
+        for _ in range(_MODELS_TRIED):
+            states = version.standing.states
+            if states is None:
+                return None
+            made = recommend_now(
+                connection,
+                rules,
+                model_version=states.model_version,
+                budget=asked.budget,
+                district=asked.district,
+                is_control_excluded=asked.exclude_control,
+                lookback_days=service.stores.settings.lookback_days,
+            )
+            if made is None or made.version is None or made.version.standing.states == states:
+                return made
+            version = made.version  # published in between, perhaps with another model
+    return None
 
 
 def _refuse_unknown_district(service: Service, district: str) -> None:

@@ -45,9 +45,12 @@ class Watch:
         self._database_seconds = database_seconds
         self._clock = clock
         self._monotonic = monotonic
-        self._asking: asyncio.Task[LiveVersion | None] | None = None
-        self._told: LiveVersion | None = None
-        self._asked_at = float("-inf")
+        self._asking: asyncio.Future[None] | None = None
+        self._talking_since: float | None = None
+        """While the thread that asks is at it."""
+        self._known: tuple[LiveVersion | None, float] = (None, float("-inf"))
+        """What was told last, and when it was asked: it is as old as its question."""
+        self._changed_at = float("-inf")
         self._away: str | None = None
         self._away_until = float("-inf")
 
@@ -59,37 +62,46 @@ class Watch:
     @property
     def last_told(self) -> LiveVersion | None:
         """The last version that was told, however long ago."""
-        return self._told
+        return self._known[0]
 
     def rules(self) -> LiveRules:
         """The rules of today."""
         return replace(self._rules, call_date=day_of(self._clock()))
 
     async def version(self) -> LiveVersion | None:
-        """The version as of now, or of a moment ago; None before the first publication.
+        """The version as of now, or of at most `check_seconds` ago; None before the first publication.
 
         Raises DatabaseAwayError at once while PostgreSQL is known to be away, else after the time it is waited for.
         """
         now = self._monotonic()
-        if self._away is None and now - self._asked_at < self._check_seconds:
-            return self._told
+        oldest = max(now - self._check_seconds, self._changed_at)
+        told, asked_at = self._known
+        if self._away is None and asked_at > oldest:
+            if now - asked_at > self._check_seconds / 2 and not self._is_asking():
+                self._ask_beside()  # so that, while many ask, nobody has to wait for it
+            return told
         if self._away is not None and (now < self._away_until or self._is_asking()):
             raise DatabaseAwayError(self._away)
-        if not self._is_asking():
-            self._asking = asyncio.ensure_future(asyncio.to_thread(self._ask))
-            self._asking.add_done_callback(self._note)
-        assert self._asking is not None  # noqa: S101 - begun above, or under way
         try:
-            return await asyncio.wait_for(asyncio.shield(self._asking), self._database_seconds)
-        except TimeoutError:
-            self._note_away(f"PostgreSQL has not answered within {self._database_seconds:g} s")
+            while True:
+                asking = self._asking if self._asking is not None and self._is_asking() else self._ask_beside()
+                try:
+                    await asyncio.wait_for(asyncio.shield(asking), self._database_seconds)
+                except TimeoutError:
+                    if self._is_silent():
+                        self._note_away(f"PostgreSQL has not answered within {self._database_seconds:g} s")
+                        break
+                    # Else it was this process that had no time to ask, or to listen.
+                told, asked_at = self._known
+                if asked_at >= oldest:
+                    return told
         except TransientError as error:
             self._note_away(str(error))
         raise DatabaseAwayError(self._away or "PostgreSQL does not answer")
 
     def look_again(self) -> None:
         """Ask anew at the next question: this process has just changed something."""
-        self._asked_at = float("-inf")
+        self._changed_at = self._monotonic()
 
     def note_away(self, error: TransientError) -> None:
         """Take it from a request that PostgreSQL does not answer."""
@@ -98,17 +110,31 @@ class Watch:
     def _is_asking(self) -> bool:
         return self._asking is not None and not self._asking.done()
 
-    def _ask(self) -> LiveVersion | None:
-        with self._stores.published() as connection:
-            return live_version(connection, self.rules())
+    def _is_silent(self) -> bool:
+        """Whether PostgreSQL has been asked for longer than it is waited for."""
+        since = self._talking_since
+        return since is not None and self._monotonic() - since >= self._database_seconds
 
-    def _note(self, asked: "asyncio.Task[LiveVersion | None]") -> None:
-        """Remember an answer, also one that came too late for who asked."""
-        if asked.cancelled() or asked.exception() is not None:
+    def _ask_beside(self) -> "asyncio.Future[None]":
+        """Begin to ask, at once and in a thread, which writes down what it is told however busy the loop is."""
+        self._asking = asyncio.get_running_loop().run_in_executor(None, self._ask, self._monotonic())
+        self._asking.add_done_callback(self._note)
+        return self._asking
+
+    def _ask(self, asked_at: float) -> None:
+        self._talking_since = self._monotonic()
+        try:
+            with self._stores.published() as connection:
+                self._known = live_version(connection, self.rules()), asked_at
+        finally:
+            self._talking_since = None
+
+    def _note(self, asked: "asyncio.Future[None]") -> None:
+        """PostgreSQL answers, perhaps too late for who asked."""
+        if asked.cancelled() or asked.exception() is not None or self._away is None:
             return
-        if self._away is not None:
-            _log.warning("PostgreSQL answers again")
-        self._told, self._asked_at, self._away = asked.result(), self._monotonic(), None
+        _log.warning("PostgreSQL answers again")
+        self._away = None
 
     def _note_away(self, why: str) -> None:
         if self._away is None:

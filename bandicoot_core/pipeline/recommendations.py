@@ -13,7 +13,7 @@ import psycopg
 
 from bandicoot_core.policy.reasons import reason
 from bandicoot_core.stores.cache.list_snapshot import ListSnapshot
-from bandicoot_core.stores.published.live_ranking import IndexLevel, LiveRules, rank_now
+from bandicoot_core.stores.published.live_ranking import IndexLevel, LiveRules, LiveVersion, rank_now
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Recommendations:
     """Caregivers who were looked at."""
     n_eligible: int
     """Of them, those who may be called."""
+    version: LiveVersion | None = None
+    """What a ranking was made from; None for a published list."""
 
 
 def recommend_listed(
@@ -111,6 +113,7 @@ def recommend_now(
         [_recommended(rank, row, rules, lookback_days=lookback_days) for rank, row in enumerate(ranking.rows, start=1)],
         n_evaluated=ranking.n_evaluated,
         n_eligible=ranking.n_eligible,
+        version=ranking.version,
     )
 
 

@@ -148,6 +148,8 @@ class LiveRanking:
     n_eligible: int
     n_unranked: int
     """Eligible caregivers without an index of their own, who could not be ranked."""
+    version: LiveVersion | None
+    """What it was made from, of the same moment; None before the first publication."""
 
 
 def live_version(connection: psycopg.Connection, rules: LiveRules) -> LiveVersion | None:
@@ -186,10 +188,11 @@ def rank_now(
         "order": sql.SQL(_ORDERS[rules.index_level]),
     }
     with reading(connection, _DOING, is_snapshot=True), connection.cursor(row_factory=dict_row) as cursor:
+        version = live_version(connection, rules)
         counted = cursor.execute(sql.SQL(_FACTS + _COUNTED).format(**words), values).fetchone()
         rows = cursor.execute(sql.SQL(_FACTS + _RANKED).format(**words), values).fetchall()
     assert counted is not None  # noqa: S101 - the query has one row
-    return LiveRanking(rows, **counted)
+    return LiveRanking(rows, **counted, version=version)
 
 
 def standing_of(
