@@ -77,7 +77,7 @@ def main() -> None:
                     n_users=options.users,
                     pause_seconds=PAUSE_SECONDS,
                 )
-                document = _measure(stage, options.seconds, options.caregivers, machine)
+                document, n_wrong = _measure(stage, options.seconds, options.caregivers, machine)
             finally:
                 hands.clean()
     finally:
@@ -86,9 +86,12 @@ def main() -> None:
     print(document)
     options.output.write_text(document)
     say(f"written to {options.output}; all of it took {(time.monotonic() - began) / 60:.1f} minutes")
+    if n_wrong:
+        raise SystemExit(f"{n_wrong} answers were wrong; what was wrong with the first stands above")
 
 
-def _measure(stage: Stage, seconds: float, n_caregivers: int, machine: str) -> str:
+def _measure(stage: Stage, seconds: float, n_caregivers: int, machine: str) -> tuple[str, int]:
+    """The document, and how many answers were wrong."""
     loads: dict[str, Measured] = {}
 
     def keep(name: str, measured: Measured) -> None:
@@ -113,7 +116,7 @@ def _measure(stage: Stage, seconds: float, n_caregivers: int, machine: str) -> s
         stage, _FAULTS_SECONDS, list_at=_LIST_AT, n_fewer=7, others=_faults(stage)
     )
     keep("faults", measured)
-    return report(
+    document = report(
         loads,
         suffered,
         ratio=ratio,
@@ -122,6 +125,7 @@ def _measure(stage: Stage, seconds: float, n_caregivers: int, machine: str) -> s
         pause_seconds=stage.pause_seconds,
         machine=machine,
     )
+    return document, sum(measured.verdict.n_wrong + len(measured.broken) for measured in loads.values())
 
 
 def _faults(stage: Stage) -> list[Fault]:
