@@ -46,7 +46,7 @@ e2e: $(VENV)/dev.stamp browser
 	$(BIN)/pytest tests/e2e
 
 pictures: $(VENV)/dev.stamp browser
-	BANDICOOT_PICTURES=docs/pictures $(BIN)/pytest tests/e2e -k test_ui
+	BANDICOOT_PICTURES=docs/pictures $(BIN)/pytest tests/e2e -k "test_ui or test_call_sheet"
 
 browser:
 	@sh tests/e2e/install_browser.sh

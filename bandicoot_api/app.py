@@ -14,8 +14,10 @@ from starlette.middleware.cors import CORSMiddleware
 from bandicoot_api.edge import Edge
 from bandicoot_api.guarded_route import client_of
 from bandicoot_api.problems import add_handlers
-from bandicoot_api.routes import caregivers, clusters, events, lists, operations, outcomes, recommend
+from bandicoot_api.routes import caregivers, clusters, events, lists, operations, outcomes, recommend, runs
 from bandicoot_api.service import Clock, open_service
+from bandicoot_api.sheet import routes as sheet
+from bandicoot_api.sheet.session import open_sessions
 from bandicoot_core.settings import ListOptions, ServiceOptions
 from bandicoot_core.stores.installation import Installation
 
@@ -38,6 +40,8 @@ def create_app(stores: Installation, options: ServiceOptions, list_options: List
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
+        if service.runs is not None:
+            await service.runs.close()
         stores.close()
 
     app = FastAPI(
@@ -50,8 +54,9 @@ def create_app(stores: Installation, options: ServiceOptions, list_options: List
         redirect_slashes=False,
     )
     app.state.service = service
+    app.state.sessions = open_sessions(options.api_session_secret)
     add_handlers(app)
-    for module in (recommend, lists, caregivers, outcomes, events, clusters, operations):
+    for module in (recommend, lists, caregivers, outcomes, events, clusters, runs, sheet, operations):
         app.include_router(module.router)
     if options.api_origins:
         app.add_middleware(

@@ -1,4 +1,4 @@
-"""Who asked for what: a line of JSON for each recommendation, each admin call and each refused scope.
+"""Who asked for what: a line of JSON for each recommendation, admin call, signing in and refused scope.
 
 A line names the key, never its secret, and no caregiver: a list follows from its version and filters.
 """
@@ -23,6 +23,11 @@ def note_recommended(request: Request, key: ApiKey, facts: Mapping[str, Any]) ->
 def note_admin(request: Request, key: ApiKey, facts: Mapping[str, Any]) -> None:
     """Something was started, or refused to start."""
     _note("admin", request, key, facts)
+
+
+def note_signed_in(request: Request, key: ApiKey) -> None:
+    """A session of the call sheet began."""
+    _note("signed_in", request, key, {})
 
 
 def note_refused(request: Request, key: ApiKey, guard: str) -> None:

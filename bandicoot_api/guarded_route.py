@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.types import Message
 
 from bandicoot_api import audit
 from bandicoot_api.problems import Problem
 from bandicoot_api.rate_limits import Limit
 from bandicoot_api.service import Service, service_of
+from bandicoot_core.errors import BandicootError
 from bandicoot_core.stores.published.api_keys import ApiKey
 
 Scope = Literal["read", "call", "admin"]
@@ -28,6 +31,8 @@ class Guard:
     scope: Scope
     limit: Callable[[Service], Limit]
     max_bytes: Callable[[Service], int]
+    counts_refused: bool = True
+    """Whether a request counts that was let in, and then refused by its route."""
 
     async def admit(self, request: Request, service: Service) -> Request:
         """The request, whose body ends at the limit and whose key is known; Problem when it is not let in."""
@@ -68,7 +73,15 @@ def guarded(guard: Guard) -> type[APIRoute]:
             handle = super().get_route_handler()
 
             async def handle_guarded(request: Request) -> Response:
-                return await handle(await guard.admit(request, service_of(request)))
+                service = service_of(request)
+                admitted = await guard.admit(request, service)
+                try:
+                    return await handle(admitted)
+                except (Problem, BandicootError, RequestValidationError, HTTPException):
+                    if not guard.counts_refused:
+                        key = client_of(admitted)
+                        await service.rate_limits.give_back(key.key_id, guard.limit(service))
+                    raise
 
             return handle_guarded
 

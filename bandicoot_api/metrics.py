@@ -39,7 +39,7 @@ class Metrics:
         )
         self.refused = Counter(
             "bandicoot_api_refused",
-            "Requests refused by a guard: admission, rate, size, key, scope, timeout",
+            "Requests refused by a guard: admission, rate, size, key, scope, form, timeout",
             ("guard",),
             registry=self.registry,
         )
@@ -66,7 +66,7 @@ class Metrics:
         self.is_database_away = Gauge(
             "bandicoot_api_database_away", "1 while PostgreSQL does not answer", registry=self.registry
         )
-        for guard in ("admission", "rate", "size", "key", "scope", "timeout"):
+        for guard in ("admission", "rate", "size", "key", "scope", "form", "timeout"):
             self.refused.labels(guard)
         for source in ("memory", "redis", "computed"):
             self.answers.labels(source)

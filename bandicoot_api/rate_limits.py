@@ -94,6 +94,22 @@ class RateLimits:
             self._exchange_soon()
         return 0.0
 
+    async def give_back(self, client: str, limit: Limit) -> None:
+        """Count one request less: it was allowed, but came to nothing."""
+        key = (limit.name, client)
+        counter = self._counters.get(key)
+        if counter is None:
+            return
+        number = int(self._wall_clock() // limit.seconds)
+        for each in (number, number - 1):  # the window it was counted in may have ended since
+            window = counter.windows.get(each)
+            if window is not None and window.total > 0:
+                window.untold -= 1
+                self._changed.add(key)
+                break
+        if limit.is_exact:
+            await self._exchange_now({key})
+
     def _exchange_soon(self) -> None:
         """Begin an exchange unless there was one a moment ago or one is under way; nobody waits for it."""
         if self._cache is None or self._cache.is_paused:

@@ -308,6 +308,17 @@ class ServiceOptions(BaseSettings):
     api_origins: tuple[str, ...] = Field(
         (), description="Origins whose pages may read the service's answers (a JSON list of https://...)"
     )
+    api_session_secret: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description=(
+            "Secret that signs sessions of the call sheet, 32 characters or more and the same for all processes; empty "
+            "means one of each process, with which its sessions end"
+        ),
+    )
+    api_sign_ins_per_minute: int = Field(
+        10, ge=1, le=100_000, description="Wrong keys that an address may send to the call sheet in a minute"
+    )
     api_dagster_url: str | None = Field(
         None,
         pattern=r"^https?://\S+$",
@@ -512,7 +523,7 @@ def describe_invalid(error: ValidationError) -> str:
 
 
 def _is_secret(name: str) -> bool:
-    return name.endswith("_url")
+    return name.endswith(("_url", "_secret"))
 
 
 def settings_table() -> str:

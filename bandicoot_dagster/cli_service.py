@@ -1,8 +1,12 @@
-"""The command `bandicoot api`: serving recommendations on request. What is served belongs to bandicoot_api."""
+"""The command `bandicoot api`: serving recommendations on request.
+
+What is served belongs to bandicoot_api, the commands for its keys to cli_api_keys.
+"""
 
 import click
 
 from bandicoot_core.errors import InvalidInputError
+from bandicoot_dagster.cli_api_keys import keys
 from bandicoot_dagster.clock import system_clock
 
 
@@ -22,3 +26,6 @@ def api(context: click.Context, host: str, port: int) -> None:
         ) from error
 
     serve(host=host, port=port, clock=system_clock)
+
+
+api.add_command(keys)

@@ -64,6 +64,18 @@ weekly_training = dg.define_asset_job(
     executor_def=dg.in_process_executor,
 )
 
+precompute_indices = dg.define_asset_job(
+    "precompute_indices",
+    selection=dg.AssetSelection.assets(model.transition_models, model.whittle_indices, model.model_version),
+    description=(
+        "Makes chances and indices of a week again, with the clusters that are there, and promotes the model when its "
+        "checks pass; `weekly_training` makes the clusters."
+    ),
+    # Made by a person or the service, so it carries no FOLLOWED: the report that takes no options follows it.
+    tags={_MAX_RUNTIME: "7200"},
+    executor_def=dg.in_process_executor,
+)
+
 evaluation = dg.define_asset_job(
     "evaluation",
     selection=dg.AssetSelection.assets(
@@ -128,6 +140,7 @@ all_jobs = [
     nightly,
     daily_list,
     weekly_training,
+    precompute_indices,
     evaluation,
     registry,
     source_history,

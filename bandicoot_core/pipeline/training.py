@@ -23,6 +23,7 @@ from bandicoot_core.contracts import (
     WHITTLE_INDICES,
 )
 from bandicoot_core.engagement.counts import transition_counts
+from bandicoot_core.errors import InvalidSettingError
 from bandicoot_core.model.assignment import (
     assigned_by_history,
     cluster_assignments,
@@ -40,6 +41,9 @@ from bandicoot_core.stores.lake.reader import LakeReader
 MAPPER_FILE = "mapper.skops"
 TYPES, MIXES = "behavioural_types", "cluster_types"
 """Tables of a partition of transition_models, beside the chances of clusters."""
+
+_BEFORE_THE_CHANCES = ("engagement_history", "clusters", "features_only_mapper", "cluster_assignments")
+"""Parts of a model that its chances are made from."""
 
 
 def materialize_clusters(stores: Installation, week: date, options: ModelOptions) -> Manifest:
@@ -111,8 +115,13 @@ def caregivers_by_cluster(stores: Installation, manifest: Manifest) -> pa.Table:
 
 
 def materialize_transition_models(stores: Installation, week: date, options: ModelOptions) -> Manifest:
-    """Write the `transition_models` partition: per cluster, state and action, with counts and intervals."""
+    """Write the `transition_models` partition: per cluster, state and action, with counts and intervals.
+
+    InvalidSettingError when the week's history, clusters or assignments were made with other options: the model's
+    recipe would tell of clusters that it does not have.
+    """
     lake, key = stores.lake, week.isoformat()
+    _require_same_options(stores, key, options)
     clusters = lake.read(CLUSTERS, "clusters", key)
     with stores.engine() as engine, lake.reader(engine) as reader:
         assignments = reader.scan(CLUSTER_ASSIGNMENTS, "cluster_assignments", [key])
@@ -164,6 +173,18 @@ def materialize_whittle_indices(stores: Installation, week: date, options: Model
         recipe=options.model_dump(include={"discount", "interval", "n_draws", "model_seed"}),
         facts={"n_tuple_indices": own.num_rows},
     )
+
+
+def _require_same_options(stores: Installation, key: str, options: ModelOptions) -> None:
+    chosen = options.model_dump()
+    for asset in _BEFORE_THE_CHANCES:
+        manifest = stores.lake.require(asset, key)
+        for name, value in manifest.recipe.items():
+            if name in chosen and chosen[name] != value:
+                raise InvalidSettingError(
+                    f"{asset}/{key} was made with {name} {value}, but this run has {chosen[name]}; give the run "
+                    f"{value}, or make all of the week's model with one choice (job weekly_training)"
+                )
 
 
 def _registry(reader: LakeReader, week: date) -> ibis.Table:

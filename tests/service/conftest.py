@@ -96,12 +96,10 @@ def service_programme(server: embedded.EmbeddedServer, tmp_path_factory: pytest.
             yield made
 
 
-@pytest.fixture
-def open_site(
-    service_programme: Programme, server: embedded.EmbeddedServer, tmp_path: Path
-) -> Iterator[Callable[..., Site]]:
-    """A function that opens a site with settings of its own."""
-    template = _database(service_programme.installation)
+@contextmanager
+def opened_sites(programme: Programme, server: embedded.EmbeddedServer, folder: Path) -> Iterator[Callable[..., Site]]:
+    """A function that opens a site, a copy of the programme, with settings of its own; they are dropped on exit."""
+    template = _database(programme.installation)
     opened: list[Site] = []
 
     def open_one(**settings: object) -> Site:
@@ -110,10 +108,10 @@ def open_site(
             connection.execute(
                 sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
             )
-        home = tmp_path / name
-        shutil.copytree(service_programme.installation.settings.home / "lake", home / "lake")
+        home = folder / name
+        shutil.copytree(programme.installation.settings.home / "lake", home / "lake")
         changed = {"home": home, "database_url": server.url.replace("/bandicoot?", f"/{name}?"), **settings}
-        chosen = type(service_programme.installation.settings)(**{"lookback_days": 42, **changed})
+        chosen = type(programme.installation.settings)(**{"lookback_days": 42, **changed})
         site = Site(Installation(chosen), server, name)
         opened.append(site)
         return site
@@ -125,6 +123,15 @@ def open_site(
         site.stores.close()
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(site.database)))
+
+
+@pytest.fixture
+def open_site(
+    service_programme: Programme, server: embedded.EmbeddedServer, tmp_path: Path
+) -> Iterator[Callable[..., Site]]:
+    """A function that opens a site with settings of its own."""
+    with opened_sites(service_programme, server, tmp_path) as open_one:
+        yield open_one
 
 
 @pytest.fixture

@@ -26,34 +26,34 @@ def days(first: int, last: int) -> st.SearchStrategy[date]:
 
 CAREGIVER = st.fixed_dictionaries(
     {
-        "district": st.sampled_from(["Gaya", "Pune", None]),
+        "district": st.sampled_from(["Gaya", "Gaya", "Pune", None]),
         "state": st.sampled_from("UR"),
-        "last_call_date": st.none() | days(-20, -1),
+        "last_call_date": st.none() | days(-4, -1),
         "warm_up_end_date": days(-1, 1),
         "status": st.sampled_from(["active", "active", "active", "left"]),
         "ab_arm": st.sampled_from(["treatment", "treatment", "control"]),
         "cluster_id": st.sampled_from([0, 1, 1, None]),
-        "own_index_u": st.sampled_from([0.5, 0.5, 0.75, None]),
-        "own_index_r": st.sampled_from([0.25, 0.5]),
+        "own_index_u": st.sampled_from([0.5, 0.5, 0.5, 0.75]),
+        "own_index_r": st.sampled_from([0.5, None]),
     }
 )
-CALL = st.tuples(st.integers(0, 7), days(-12, 0), st.integers(0, 23))
+CALL = st.tuples(st.integers(0, 7), days(-5, 0), st.integers(0, 23))
 LISTING = st.tuples(st.integers(0, 7), days(-5, 0))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    caregivers=st.lists(CAREGIVER, min_size=1, max_size=8),
+    caregivers=st.lists(CAREGIVER, min_size=4, max_size=8),
     calls=st.lists(CALL, max_size=6),
     listings=st.lists(LISTING, max_size=6, unique=True),
     rules=st.builds(
         LiveRules,
         call_date=st.just(DAY),
-        cool_down_days=st.integers(0, 10),
+        cool_down_days=st.integers(0, 3),
         pending_days=st.integers(0, 4),
         index_level=st.sampled_from(["caregiver", "cluster"]),
     ),
-    budget=st.integers(1, 9),
+    budget=st.integers(1, 4),
     district=st.sampled_from([None, "Gaya"]),
     is_control_excluded=st.booleans(),
 )

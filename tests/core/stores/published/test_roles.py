@@ -15,15 +15,19 @@ from bandicoot_core.errors import InvalidInputError, OutdatedSchemaError
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores.installation import DAGSTER_SCHEMA, Installation
 from bandicoot_core.stores.postgres.connections import connect
+from bandicoot_core.stores.published.api_keys import create_key, list_keys
 from bandicoot_core.stores.published.call_lists import migrate, pending_keys, read_call_list, record_outcomes
 from bandicoot_core.stores.published.experiments import record_rollout
 from bandicoot_core.stores.published.migrations.upgrade import downgrade
+from bandicoot_core.stores.published.received_opens import note_opens
+from bandicoot_core.stores.published.recorded_outcomes import CallOutcome, record_each
 from bandicoot_core.stores.published.roles import apply_roles
 from bandicoot_core.stores.published.tables import PUBLISHED_TABLES, PUBLISHED_VIEWS
 from tests.servers.debian_postgres import DebianPostgres
 from tests.servers.pgbouncer import PgBouncer
 
-READER, CALLER, WRITER = "bandicoot_reader", "bandicoot_caller", "bandicoot_writer"
+READER, CALLER, WRITER, SERVICE = "bandicoot_reader", "bandicoot_caller", "bandicoot_writer", "bandicoot_service"
+ROLES = [READER, CALLER, WRITER, SERVICE]
 OBJECTS = [*PUBLISHED_TABLES, *PUBLISHED_VIEWS, "alembic_version"]
 TRIES = {
     "SELECT": "SELECT * FROM {} LIMIT 1",
@@ -37,16 +41,25 @@ ALLOWED = {
     READER: {("current_call_list", "SELECT")},
     CALLER: {("current_call_list", "SELECT"), ("call_outcomes", "INSERT")},
     WRITER: {
-        *((name, "SELECT") for name in OBJECTS),
+        *((name, "SELECT") for name in OBJECTS if name != "api_keys"),
         *((name, "INSERT") for name in ("caregiver_keys", "experiment_assignments", "experiment_rollouts")),
         *((name, "INSERT") for name in ("call_list", "list_publications", "caregiver_states", "model_versions")),
         *((name, "INSERT") for name in ("clusters", "whittle_indices")),
-        *((name, "INSERT") for name in ("forgettings", "forgotten_draws", "incidents")),
+        *((name, "INSERT") for name in ("forgettings", "forgotten_draws", "incidents", "noted_opens")),
         *((name, "UPDATE") for name in ("list_publications", "caregiver_states", "model_versions")),
-        *((name, "UPDATE") for name in ("forgettings", "forgotten_draws", "incidents")),
+        *((name, "UPDATE") for name in ("forgettings", "forgotten_draws", "incidents", "noted_opens")),
         *((name, verb) for name in ("dead_letters", "ingested_files") for verb in ("INSERT", "UPDATE", "DELETE")),
         *((name, "DELETE") for name in ("call_list", "caregiver_states")),
         *((name, "DELETE") for name in ("caregiver_keys", "experiment_assignments", "call_outcomes")),
+    },
+    SERVICE: {
+        *((name, "SELECT") for name in ("current_call_list", "call_list", "list_publications", "call_outcomes")),
+        *((name, "SELECT") for name in ("caregiver_keys", "caregiver_states", "alembic_version", "api_keys")),
+        *((name, "SELECT") for name in ("model_versions", "clusters", "whittle_indices")),
+        *((name, "SELECT") for name in ("suppression_secret", "forgettings", "dead_letters", "noted_opens")),
+        *((name, "INSERT") for name in ("call_outcomes", "dead_letters", "noted_opens")),
+        *((name, "UPDATE") for name in ("list_publications", "caregiver_states", "dead_letters", "noted_opens")),
+        ("dead_letters", "DELETE"),
     },
 }
 
@@ -102,13 +115,13 @@ def tried(connection: psycopg.Connection, role: str, name: str, verb: str) -> bo
     return is_allowed(connection, role, sql.SQL(TRIES[verb]).format(*names))
 
 
-@pytest.mark.parametrize("role", [READER, CALLER, WRITER])
+@pytest.mark.parametrize("role", ROLES)
 def test_a_role_may_do_exactly_what_its_users_need(owner: psycopg.Connection, role: str) -> None:
     cases = [(name, verb) for name in OBJECTS for verb in TRIES]
     assert {(name, verb) for name, verb in cases if tried(owner, role, name, verb)} == ALLOWED[role]
 
 
-@pytest.mark.parametrize("role", [READER, CALLER, WRITER])
+@pytest.mark.parametrize("role", ROLES)
 def test_what_is_added_later_is_refused_until_a_right_is_listed(owner: psycopg.Connection, role: str) -> None:
     owner.execute("CREATE TABLE bandicoot.later (x int); CREATE VIEW bandicoot.later_view AS TABLE bandicoot.call_list")
     owner.execute("CREATE MATERIALIZED VIEW bandicoot.later_copy AS TABLE bandicoot.call_list")
@@ -174,7 +187,14 @@ def test_a_writer_needs_neither_ownership_nor_temporary_tables_for_everybody(
     owner.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
     assert apply_roles(owner) == [
         f"granted {verb} on database {owner.info.dbname} to {role}"
-        for role, verb in ((READER, "CONNECT"), (CALLER, "CONNECT"), (WRITER, "CONNECT"), (WRITER, "TEMPORARY"))
+        for role, verb in (
+            (READER, "CONNECT"),
+            (CALLER, "CONNECT"),
+            (WRITER, "CONNECT"),
+            (WRITER, "TEMPORARY"),
+            (SERVICE, "CONNECT"),
+            (SERVICE, "TEMPORARY"),
+        )
     ]
     grant(owner, WRITER, user_url)
     with connect(user_url) as writer:
@@ -185,6 +205,38 @@ def test_a_writer_needs_neither_ownership_nor_temporary_tables_for_everybody(
         assert read_call_list(writer)["caregiver_id"].to_pylist() == ["A"]
         with pytest.raises(InvalidInputError, match=r"may not.*permission denied.*bandicoot database roles"):
             record_outcomes(writer, outcome("A", DAY, NIGHT))
+
+
+def test_a_service_answers_and_takes_in_with_its_own_user_through_a_pooler_and_changes_no_list_or_key(
+    owner: psycopg.Connection, user_url: str
+) -> None:
+    owner.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(owner.info.dbname)))
+    apply_roles(owner)
+    give_keys(owner, ["A", "B"])
+    publish(owner, list_rows(["A"]), states=state_rows({1: "U", 2: "R"}))
+    key = create_key(owner, "centre 7", scopes=["read"], tier="fast", created_at=NIGHT)[1]
+    grant(owner, SERVICE, user_url)
+    opens = pa.table({"caregiver_key": [1], "open_date": pa.array([DAY], pa.date32())})
+    with connect(user_url) as service:
+        assert list_keys(service) == [key]
+        assert read_call_list(service)["caregiver_id"].to_pylist() == ["A"]
+        called = CallOutcome("c-1", "A", DAY, NIGHT, "reached")
+        assert record_each(service, [called], recorded_by="centre 7") == ["recorded"]
+        assert record_each(service, [called], recorded_by="centre 7") == ["known"]
+        assert note_opens(service, opens, state_days=7, lookback_days=42) == 1
+        for refused in (
+            "UPDATE bandicoot.api_keys SET revoked_at = NULL",
+            "DELETE FROM bandicoot.call_list",
+            "UPDATE bandicoot.call_outcomes SET outcome = 'busy'",
+            "SELECT * FROM bandicoot.experiment_assignments",
+            "SELECT * FROM bandicoot.incidents",
+            "CREATE TABLE bandicoot.mine (x int)",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                service.execute(refused)  # type: ignore[arg-type]
+    assert owner.execute("SELECT state FROM bandicoot.caregiver_states WHERE caregiver_id = 'A'").fetchall() == [("R",)]
+    assert owner.execute("SELECT outcome FROM bandicoot.call_outcomes").fetchall() == [("reached",)]
+    assert list_keys(owner) == [key]
 
 
 def test_a_writer_is_told_who_must_upgrade_and_may_go_on_when_the_schema_is_current(
@@ -222,6 +274,7 @@ def test_a_migration_opens_what_it_adds_to_the_roles(owner: psycopg.Connection, 
     migrate(debian_url)
     assert apply_roles(owner) == []
     assert tried(owner, WRITER, "experiment_rollouts", "INSERT")
+    assert tried(owner, SERVICE, "api_keys", "SELECT")
 
 
 def test_only_the_owner_applies_roles_and_none_may_be_a_superuser(owner: psycopg.Connection, user_url: str) -> None:
