@@ -38,6 +38,7 @@ N_USERS = 1_000
 PAUSE_SECONDS = (1.0, 2.0)
 _N_KEYS = 10
 _REDIS_SECONDS = 3.0
+_POSTGRESQL_SECONDS = 5.0
 # Redis is left alone for half a minute after it failed: PostgreSQL goes away when it is asked again.
 _REDIS_AT, _LIST_AT, _POSTGRESQL_AT = 5.0, 20.0, 45.0
 _FAULTS_SECONDS = 60.0
@@ -125,14 +126,22 @@ def _measure(stage: Stage, seconds: float, n_caregivers: int, machine: str) -> t
         pause_seconds=stage.pause_seconds,
         machine=machine,
     )
-    return document, sum(measured.verdict.n_wrong + len(measured.broken) for measured in loads.values())
+    n_wrong = sum(measured.verdict.n_wrong + len(measured.broken) for measured in loads.values())
+    return document, n_wrong + sum(fault.n_unmarked for fault in suffered)
 
 
 def _faults(stage: Stage) -> list[Fault]:
     home = stage.hands.stores.settings.home
     return [
         Fault("Redis killed, back empty", _REDIS_AT, _REDIS_SECONDS, stage.redis.kill, stage.redis.start),
-        Fault("PostgreSQL restarted", _POSTGRESQL_AT, 0.0, lambda: embedded.stop(home), lambda: embedded.start(home)),
+        Fault(
+            "PostgreSQL stopped, and started again",
+            _POSTGRESQL_AT,
+            _POSTGRESQL_SECONDS,
+            lambda: embedded.stop(home),
+            lambda: embedded.start(home),
+            is_marked=True,
+        ),
     ]
 
 

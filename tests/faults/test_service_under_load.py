@@ -1,6 +1,6 @@
 """Fifty clients read recommendations while Redis is killed and a new list comes out: each is told the truth.
 
-`make load` does the same with a thousand clients and 200,000 caregivers, and restarts PostgreSQL as well.
+`make load` does the same with a thousand clients and 200,000 caregivers, and stops PostgreSQL as well.
 """
 
 from collections.abc import Iterator
