@@ -150,7 +150,7 @@ def _machine() -> str:
     words = {1: "one core", 2: "two cores"}.get(n_cores, f"{n_cores} cores")
     load = os.getloadavg()[0]
     busy = (
-        f" **The machine was busy with other work (load {load:.0f} at the start): times are provisional, ratios and "
+        f" **The machine was busy with other work (load {load:.0f} at the start): times are provisional, "
         "counts are not.**"
         if load > n_cores / 2
         else ""
