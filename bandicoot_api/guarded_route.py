@@ -31,8 +31,8 @@ class Guard:
     scope: Scope
     limit: Callable[[Service], Limit]
     max_bytes: Callable[[Service], int]
-    counts_refused: bool = True
-    """Whether a request counts that was let in, and then refused by its route."""
+    is_scarce: bool = False
+    """Whether it may be done a few times at most: then it is counted exactly, and not when its route refuses it."""
 
     async def admit(self, request: Request, service: Service) -> Request:
         """The request, whose body ends at the limit and whose key is known; Problem when it is not let in."""
@@ -54,7 +54,8 @@ class Guard:
     async def count(self, request: Request, key: ApiKey, service: Service) -> None:
         """Count the request; Problem when the key has asked too often."""
         limit = self.limit(service)
-        wait = await service.rate_limits.wait_seconds(key.key_id, limit)
+        counts = service.exact_limits if self.is_scarce else service.rate_limits
+        wait = await counts.wait_seconds(key.key_id, limit)
         if wait:
             service.metrics.refused.labels("rate").inc()
             raise Problem(
@@ -78,9 +79,8 @@ def guarded(guard: Guard) -> type[APIRoute]:
                 try:
                     return await handle(admitted)
                 except (Problem, BandicootError, RequestValidationError, HTTPException):
-                    if not guard.counts_refused:
-                        key = client_of(admitted)
-                        await service.rate_limits.give_back(key.key_id, guard.limit(service))
+                    if guard.is_scarce:
+                        await service.exact_limits.give_back(client_of(admitted).key_id, guard.limit(service))
                     raise
 
             return handle_guarded

@@ -18,6 +18,7 @@ from bandicoot_core.errors import (
     BandicootError,
     InvalidInputError,
     MissingPartitionError,
+    MissingRightError,
     NoChampionError,
     PartitionHeldError,
     RefusedWriteError,
@@ -115,6 +116,8 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def problem_of(error: BandicootError) -> Problem:
     """What a foreseen error means to who asked."""
     message = str(error)
+    if isinstance(error, MissingRightError):
+        return Problem(500, "the service lacks a right in its database; its log says which, under the request's id")
     if isinstance(error, InvalidInputError):
         return Problem(422, message)
     if isinstance(error, MissingPartitionError | NoChampionError):
@@ -142,7 +145,7 @@ def add_handlers(app: FastAPI) -> None:
         assert isinstance(error, BandicootError)  # noqa: S101 - registered for this class
         problem = problem_of(error)
         if problem.status >= 500:
-            _log.warning("%s: %s", type(error).__name__, error)
+            _log.warning("request %s: %s: %s", request.scope.get("request_id", ""), type(error).__name__, error)
         return answer(request, problem)
 
     async def on_invalid(request: Request, error: Exception) -> JSONResponse:

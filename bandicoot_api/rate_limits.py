@@ -18,6 +18,8 @@ from bandicoot_core.stores.cache.cache import Cache
 
 EXCHANGE_SECONDS = 0.25
 _PREFIX = "limit:"
+_MAX_COUNTERS = 10_000
+"""From so many on, old ones are looked for before another is made: addresses of strangers have counters, too."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,6 @@ class Limit:
     name: str
     n_requests: int
     seconds: int
-    is_exact: bool = False
-    """Whether Redis is asked before each request is allowed."""
 
 
 @dataclass
@@ -74,9 +74,9 @@ class RateLimits:
         key = (limit.name, client)
         counter = self._counters.get(key)
         if counter is None or counter.limit != limit:
+            if len(self._counters) >= _MAX_COUNTERS:
+                self._let_go(now)
             counter = self._counters[key] = _Counter(limit)
-        if limit.is_exact:
-            await self._exchange_now({key})
         number = int(now // limit.seconds)
         window = counter.window(number)
         before = counter.windows.get(number - 1)
@@ -86,29 +86,15 @@ class RateLimits:
             return _wait(limit, window.total, before.total if before else 0, elapsed)
         window.untold += 1
         self._changed.add(key)
-        if limit.is_exact:
-            await self._exchange_now({key})
-            if window.total > limit.n_requests:  # another process counted at the same moment
-                return (1 - elapsed) * limit.seconds
-        else:
-            self._exchange_soon()
+        self._exchange_soon()
         return 0.0
 
-    async def give_back(self, client: str, limit: Limit) -> None:
-        """Count one request less: it was allowed, but came to nothing."""
-        key = (limit.name, client)
-        counter = self._counters.get(key)
-        if counter is None:
-            return
-        number = int(self._wall_clock() // limit.seconds)
-        for each in (number, number - 1):  # the window it was counted in may have ended since
-            window = counter.windows.get(each)
-            if window is not None and window.total > 0:
-                window.untold -= 1
-                self._changed.add(key)
-                break
-        if limit.is_exact:
-            await self._exchange_now({key})
+    def _let_go(self, now: float) -> None:
+        """Let go of counters that hold nothing that still counts."""
+        for key, counter in list(self._counters.items()):
+            if max(counter.windows, default=0) < int(now // counter.limit.seconds) - 1:
+                del self._counters[key]
+                self._changed.discard(key)
 
     def _exchange_soon(self) -> None:
         """Begin an exchange unless there was one a moment ago or one is under way; nobody waits for it."""

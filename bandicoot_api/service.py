@@ -10,6 +10,7 @@ from starlette.requests import HTTPConnection
 
 from bandicoot_api.answers import Answers, Together
 from bandicoot_api.clients import Clients
+from bandicoot_api.exact_limits import ExactLimits
 from bandicoot_api.memory import Memory, memory_limit
 from bandicoot_api.metrics import Metrics
 from bandicoot_api.newest_list import NewestList
@@ -39,6 +40,7 @@ class Service:
     clients: Clients
     watch: Watch
     rate_limits: RateLimits
+    exact_limits: ExactLimits
     answers: Answers
     together: Together[Hashable, tuple[bytes, Literal["memory", "redis", "computed"], str]]
     newest_list: NewestList
@@ -59,7 +61,7 @@ class Service:
     @property
     def trainings(self) -> Limit:
         """How often a key may start a run."""
-        return Limit("training", self.options.api_trainings_per_hour, 3600, is_exact=True)
+        return Limit("training", self.options.api_trainings_per_hour, 3600)
 
     @property
     def max_body(self) -> int:
@@ -101,6 +103,7 @@ def open_service(stores: Installation, options: ServiceOptions, list_options: Li
             clock=clock,
         ),
         rate_limits=RateLimits(stores.cache),
+        exact_limits=ExactLimits(stores.cache),
         answers=Answers(
             options.api_answers_mb * 1024 * 1024, seconds=stores.settings.redis_recommendation_hours * 3600
         ),

@@ -13,6 +13,10 @@ class InvalidInputError(BandicootError):
     """Data or a setting is wrong; repeating the run changes nothing until somebody mends the input."""
 
 
+class MissingRightError(InvalidInputError):
+    """The database user may not do what was asked."""
+
+
 class InvalidSettingError(InvalidInputError):
     """A setting, option or run configuration is out of its bounds."""
 

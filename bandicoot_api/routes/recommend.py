@@ -159,7 +159,9 @@ async def _answered(request: Request, asked: Asked) -> Answer:
 
 def _tell(service: Service, request: Request, asked: Asked, answer: Answer) -> None:
     service.metrics.answers.labels(answer.source).inc()
-    service.metrics.recommendations.labels(answer.tier, answer.tier_reason).inc(asked.budget)
+    # Counted in the text: it is kept as text, and reading it would take longer than sending it.
+    n_recommended = answer.body.count(b'{"rank":')
+    service.metrics.recommendations.labels(answer.tier, answer.tier_reason).inc(n_recommended)
     audit.note_recommended(
         request,
         client_of(request),

@@ -20,7 +20,7 @@ from bandicoot_core.errors import BandicootError
 if TYPE_CHECKING:
     from bandicoot_api.dagster_runs import DagsterRuns
 
-_STARTING = Guard("admin", lambda service: service.trainings, lambda service: service.max_body, counts_refused=False)
+_STARTING = Guard("admin", lambda service: service.trainings, lambda service: service.max_body, is_scarce=True)
 _LOOKING = Guard("read", lambda service: service.reads, lambda service: service.max_body)
 
 TRAIN_CLUSTERS, PRECOMPUTE_INDICES = "weekly_training", "precompute_indices"

@@ -68,6 +68,16 @@ def test_without_postgresql_the_last_list_comes_from_redis_and_is_called_stale(c
     assert not metadata(client)["is_stale"]
 
 
+def test_a_process_that_only_ranks_keeps_the_list_in_redis_too(cached_site: Site) -> None:
+    client, listed = cached_site.client("read"), cached_site.listed()
+    assert ids(client) == listed
+    cache = cached_site.stores.cache
+    assert cache is not None
+    until(lambda: bool((cache.read([b"list:current"]) or [None])[0]))
+    with cached_site.database_away():
+        assert ids(client) == listed
+
+
 def test_a_process_that_starts_without_postgresql_knows_keys_and_list_from_redis(cached_site: Site) -> None:
     key = cached_site.key("read")
     headers = {"Authorization": f"Bearer {key}"}

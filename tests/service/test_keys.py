@@ -3,10 +3,11 @@
 import json
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
@@ -252,16 +253,38 @@ def test_what_somebody_wrote_into_redis_counts_for_nothing_while_postgresql_answ
     assert answer.status_code == 403
 
 
-def test_the_service_needs_no_more_than_its_role(open_site: Callable[..., Site], redis_server: RedisServer) -> None:
-    site = open_site(redis_url=redis_server.url, redis_pause_seconds=0)
+def in_its_role(site: Site) -> Installation:
+    """The site's installation as the user of the service opens it."""
     with site.stores.published() as connection:
         apply_roles(connection)
-    settings = site.stores.settings
     url = SecretStr(f"{site.stores.database_url}&options=-c%20role%3Dbandicoot_service")
-    stores = Installation(settings.model_copy(update={"database_url": url}))
-    now: Callable[[], datetime] = lambda: site.now  # noqa: E731
-    app = create_app(stores, load_service_options(api_check_seconds=0), site.list_options, clock=now)
-    client = site.client("read", "call", app=app)
+    return Installation(site.stores.settings.model_copy(update={"database_url": url}))
+
+
+def app_over(stores: Installation, site: Site) -> FastAPI:
+    return create_app(stores, load_service_options(api_check_seconds=0), site.list_options, clock=lambda: site.now)
+
+
+def test_a_right_that_the_service_lacks_is_its_own_fault_and_named_in_its_log_alone(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    stores = in_its_role(site)
+    try:
+        client = site.client("read", app=app_over(stores, site))
+        site.execute("REVOKE SELECT ON bandicoot.call_list FROM bandicoot_service, bandicoot_reader")
+        found = client.get(f"/call-list/{CALL_DATE}")
+    finally:
+        stores.close()
+    assert (found.status_code, found.json()["code"]) == (500, "internal_error")
+    assert "call_list" not in found.text
+    assert "permission denied" in caplog.text
+    assert found.headers["x-request-id"] in caplog.text
+
+
+def test_the_service_needs_no_more_than_its_role(open_site: Callable[..., Site], redis_server: RedisServer) -> None:
+    site = open_site(redis_url=redis_server.url, redis_pause_seconds=0)
+    stores = in_its_role(site)
+    client = site.client("read", "call", app=app_over(stores, site))
     try:
         with stores.published() as connection:
             assert connection.execute("SELECT current_user").fetchone() == ("bandicoot_service",)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,20 +95,6 @@ def two_processes(server: RedisServer, clock: Clock) -> Iterator[tuple[RateLimit
     other.close()
 
 
-def test_what_may_happen_once_an_hour_happens_once_in_all_processes(redis_server: RedisServer) -> None:
-    clock, limit = Clock(), Limit("training", 1, 3600, is_exact=True)
-
-    async def run() -> list[float]:
-        with two_processes(redis_server, clock) as (one, other):
-            found = await asyncio.gather(*(each.wait_seconds("key", limit) for each in [one, other] * 5))
-            clock.seconds += 2 * 3600
-            return [*found, await one.wait_seconds("key", limit)]
-
-    *first, later = asyncio.run(run())
-    assert first.count(0.0) <= 1
-    assert later == 0
-
-
 def test_counts_are_exchanged_through_redis_within_a_moment(redis_server: RedisServer) -> None:
     clock, limit = Clock(), Limit("read", 10, 60)
 
@@ -130,24 +115,23 @@ def test_counts_are_exchanged_through_redis_within_a_moment(redis_server: RedisS
 def test_counters_leave_redis_by_themselves(redis_server: RedisServer) -> None:
     async def run() -> None:
         with two_processes(redis_server, Clock()) as (one, _):
-            await one.wait_seconds("key", Limit("training", 1, 3600, is_exact=True))
+            await one.wait_seconds("key", Limit("read", 10, 60))
+            await asyncio.sleep(0.3)
 
     asyncio.run(run())
     with redis_server.client() as client:
         names = list(client.scan_iter())
         assert names
-        assert all(0 < client.ttl(name) <= 7200 for name in names)
+        assert all(0 < client.ttl(name) <= 120 for name in names)
 
 
-@pytest.mark.parametrize("n", [1, 3])
-def test_without_redis_a_process_still_holds_the_limit(redis_server: RedisServer, n: int) -> None:
-    clock = Clock()
-    cache = cache_of(redis_server)
-    redis_server.kill()
-    try:
-        limits = RateLimits(cache, wall_clock=clock)
-        passed = allowed(limits, clock, Limit("training", n, 3600, is_exact=True), [0, 1, 2, 3, 4])
-    finally:
-        redis_server.start()
-        cache.close()
-    assert len(passed) == n
+def test_counters_of_strangers_do_not_fill_the_memory() -> None:
+    async def run() -> int:
+        clock = Clock()
+        limits, limit = RateLimits(None, wall_clock=clock), Limit("sign-in", 5, 60)
+        for number in range(30_000):
+            clock.seconds += 0.05
+            await limits.wait_seconds(f"address {number}", limit)
+        return len(limits._counters)
+
+    assert asyncio.run(run()) <= 10_000

@@ -9,7 +9,7 @@ import re
 import psycopg
 from psycopg import errors
 
-from bandicoot_core.errors import BandicootError, BusyError, InvalidInputError, UnreachableError
+from bandicoot_core.errors import BandicootError, BusyError, InvalidInputError, MissingRightError, UnreachableError
 
 CONFLICTS = (errors.DeadlockDetected, errors.SerializationFailure)
 """The server undid the whole transaction in favour of another one: repeated, it most likely succeeds."""
@@ -59,7 +59,7 @@ def explain(error: psycopg.Error, doing: str, *, is_lost: bool) -> BandicootErro
             "was written; run again when the URL leads to the primary"
         )
     if isinstance(error, errors.InsufficientPrivilege):
-        return InvalidInputError(
+        return MissingRightError(
             f"{doing}: the database user may not do that ({_one_line(error)}); nothing was written; connect as a "
             "member of bandicoot_writer, or have the schema's owner run `bandicoot database roles`"
         )
