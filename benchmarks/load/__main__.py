@@ -38,6 +38,7 @@ N_USERS = 1_000
 PAUSE_SECONDS = (1.0, 2.0)
 _N_KEYS = 10
 _REDIS_SECONDS = 3.0
+_POSTGRESQL_SECONDS = 5.0
 # Redis is left alone for half a minute after it failed: PostgreSQL goes away when it is asked again.
 _REDIS_AT, _LIST_AT, _POSTGRESQL_AT = 5.0, 20.0, 45.0
 _FAULTS_SECONDS = 60.0
@@ -77,7 +78,7 @@ def main() -> None:
                     n_users=options.users,
                     pause_seconds=PAUSE_SECONDS,
                 )
-                document = _measure(stage, options.seconds, options.caregivers, machine)
+                document, n_wrong = _measure(stage, options.seconds, options.caregivers, machine)
             finally:
                 hands.clean()
     finally:
@@ -86,9 +87,12 @@ def main() -> None:
     print(document)
     options.output.write_text(document)
     say(f"written to {options.output}; all of it took {(time.monotonic() - began) / 60:.1f} minutes")
+    if n_wrong:
+        raise SystemExit(f"{n_wrong} answers were wrong; what was wrong with the first stands above")
 
 
-def _measure(stage: Stage, seconds: float, n_caregivers: int, machine: str) -> str:
+def _measure(stage: Stage, seconds: float, n_caregivers: int, machine: str) -> tuple[str, int]:
+    """The document, and how many answers were wrong."""
     loads: dict[str, Measured] = {}
 
     def keep(name: str, measured: Measured) -> None:
@@ -113,7 +117,7 @@ def _measure(stage: Stage, seconds: float, n_caregivers: int, machine: str) -> s
         stage, _FAULTS_SECONDS, list_at=_LIST_AT, n_fewer=7, others=_faults(stage)
     )
     keep("faults", measured)
-    return report(
+    document = report(
         loads,
         suffered,
         ratio=ratio,
@@ -122,13 +126,22 @@ def _measure(stage: Stage, seconds: float, n_caregivers: int, machine: str) -> s
         pause_seconds=stage.pause_seconds,
         machine=machine,
     )
+    n_wrong = sum(measured.verdict.n_wrong + len(measured.broken) for measured in loads.values())
+    return document, n_wrong + sum(fault.n_unmarked for fault in suffered)
 
 
 def _faults(stage: Stage) -> list[Fault]:
     home = stage.hands.stores.settings.home
     return [
         Fault("Redis killed, back empty", _REDIS_AT, _REDIS_SECONDS, stage.redis.kill, stage.redis.start),
-        Fault("PostgreSQL restarted", _POSTGRESQL_AT, 0.0, lambda: embedded.stop(home), lambda: embedded.start(home)),
+        Fault(
+            "PostgreSQL stopped, and started again",
+            _POSTGRESQL_AT,
+            _POSTGRESQL_SECONDS,
+            lambda: embedded.stop(home),
+            lambda: embedded.start(home),
+            is_marked=True,
+        ),
     ]
 
 
@@ -137,7 +150,7 @@ def _machine() -> str:
     words = {1: "one core", 2: "two cores"}.get(n_cores, f"{n_cores} cores")
     load = os.getloadavg()[0]
     busy = (
-        f" **The machine was busy with other work (load {load:.0f} at the start): times are provisional, ratios and "
+        f" **The machine was busy with other work (load {load:.0f} at the start): times are provisional, "
         "counts are not.**"
         if load > n_cores / 2
         else ""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.load.judging import LATE_SECONDS
 from benchmarks.load.traffic import BROKEN, KINDS, REFUSED, Told
 
 _STALE = KINDS.index("stale")
@@ -25,14 +26,18 @@ class Fault:
     lasts_seconds: float
     strike: Callable[[], object]
     mend: Callable[[], object] = lambda: None
+    is_marked: bool = False
+    """Whether every answer must say, while it lasts, that PostgreSQL is away."""
 
 
 @dataclass(frozen=True)
 class Struck:
     """A fault that was tried; moments are those of the machine's monotonic clock."""
 
-    name: str
+    fault: Fault
     began_at: float
+    has_struck_at: float
+    is_mended_from: float
     over_at: float
 
 
@@ -46,6 +51,8 @@ class Suffered:
     n_refused: int
     n_broken: int
     n_stale: int
+    n_unmarked: int
+    """Answers of the usual kinds to requests that began and ended while PostgreSQL was away."""
     recovery_seconds: float
     """From the fault's end to the last answer that was an error or stale; 0 when there was none."""
     worst_ms: float
@@ -64,9 +71,11 @@ def strike(faults: Sequence[Fault], *, starting_at: float) -> list[Struck]:
         time.sleep(max(0.0, starting_at + fault.after_seconds - time.monotonic()))
         began_at = time.monotonic()
         fault.strike()
+        has_struck_at = time.monotonic()
         time.sleep(max(0.0, began_at + fault.lasts_seconds - time.monotonic()))
+        is_mended_from = time.monotonic()
         fault.mend()
-        struck.append(Struck(fault.name, began_at, time.monotonic()))
+        struck.append(Struck(fault, began_at, has_struck_at, is_mended_from, time.monotonic()))
     return struck
 
 
@@ -75,10 +84,15 @@ def suffered(told: Told, struck: Sequence[Struck]) -> list[Suffered]:
     answered_at, kinds = np.array(told.answered_at), np.array(told.kinds)
     took_ms = np.array(told.took_ms)
     found = []
+    is_usual = ~np.isin(kinds, (REFUSED, BROKEN, _STALE))
     for place, fault in enumerate(struck):
+        is_within = (answered_at < fault.is_mended_from) & (
+            answered_at - took_ms / 1000 > fault.has_struck_at + LATE_SECONDS
+        )
+        n_unmarked = int((is_within & is_usual).sum()) if fault.fault.is_marked else 0
         until = struck[place + 1].began_at if place + 1 < len(struck) else np.inf
         is_of_fault = (answered_at >= fault.began_at) & (answered_at < until)
-        is_abnormal = is_of_fault & np.isin(kinds, (REFUSED, BROKEN, _STALE))
+        is_abnormal = is_of_fault & ~is_usual
         last = answered_at[is_abnormal].max(initial=fault.over_at)
         is_counted = is_of_fault & (answered_at <= max(last, fault.over_at))
         seconds = (answered_at[is_of_fault] - fault.began_at).astype(int)
@@ -88,12 +102,13 @@ def suffered(told: Told, struck: Sequence[Struck]) -> list[Suffered]:
         )
         found.append(
             Suffered(
-                fault.name,
+                fault.fault.name,
                 fault.over_at - fault.began_at,
                 int(is_counted.sum()),
                 int((kinds[is_counted] == REFUSED).sum()),
                 int((kinds[is_counted] == BROKEN).sum()),
                 int((kinds[is_counted] == _STALE).sum()),
+                n_unmarked,
                 float(last - fault.over_at),
                 worst,
             )

@@ -81,13 +81,14 @@ class Hands:
             self._first = _unstamped(read_call_list(connection))
 
     def keys(self, tier: str, n_keys: int, *scopes: str) -> list[str]:
-        """The texts of new keys."""
+        """The texts of new keys, each of a client of its own: one may have only two."""
+        now = datetime.now(UTC)
         with self.stores.published() as connection:
             return [
-                create_key(connection, f"{_KEYS_PREFIX}{tier}", scopes=scopes, tier=tier, created_at=datetime.now(UTC))[
-                    0
-                ]
-                for _ in range(n_keys)
+                create_key(
+                    connection, f"{_KEYS_PREFIX}{tier} {now:%H%M%S} {n}", scopes=scopes, tier=tier, created_at=now
+                )[0]
+                for n in range(n_keys)
             ]
 
     def districts(self) -> list[str]:

@@ -27,6 +27,7 @@ def report(
     n_users = max(measured.n_users for measured in loads.values())
     n_answers = sum(measured.verdict.n_answers for measured in loads.values())
     n_wrong = sum(measured.verdict.n_wrong for measured in loads.values())
+    n_wrong += sum(fault.n_unmarked for fault in suffered)
     n_texts = sum(measured.verdict.n_texts for measured in loads.values())
     parts = [
         "# The service under load",
@@ -57,7 +58,8 @@ def report(
         "## Faults under load",
         _faults_table(suffered),
         "*Errors* are 503 in the documented shape; *broken* would be anything else. *Stale* answers are the last list, "
-        "from Redis, and say that PostgreSQL is away. *Recovery* is from the fault's end to the last error or stale "
+        "from Redis, and say that PostgreSQL is away; *unmarked* would be those that do not say it, a second after it "
+        "went. *Recovery* is from the fault's end to the last error or stale "
         "answer; what follows is the usual tier. A new list takes as long as its publication.",
         f"Every text of an answer was read, {n_texts:,} different ones in {n_answers:,} answers: its list must be one "
         "that was published, its rows exactly that list's, or those that a ranking as of then gives, in order and "
@@ -115,12 +117,13 @@ def _loads_table(loads: Mapping[str, Measured]) -> str:
 
 def _faults_table(suffered: Sequence[Suffered]) -> str:
     lines = [
-        "| fault | lasted | answers until recovery | errors | broken | stale | error rate | recovery |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| fault | lasted | answers until recovery | errors | broken | stale | unmarked | error rate | recovery |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [
         f"| {fault.name} | {fault.lasted_seconds:.1f} s | {fault.n_answers:,} | {fault.n_refused:,} "
-        f"| {fault.n_broken:,} | {fault.n_stale:,} | {fault.error_rate:.1%} | {fault.recovery_seconds:.1f} s |"
+        f"| {fault.n_broken:,} | {fault.n_stale:,} | {fault.n_unmarked} | {fault.error_rate:.1%} "
+        f"| {fault.recovery_seconds:.1f} s |"
         for fault in suffered
     ]
     return "\n".join(lines)

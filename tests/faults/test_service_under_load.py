@@ -1,6 +1,6 @@
 """Fifty clients read recommendations while Redis is killed and a new list comes out: each is told the truth.
 
-`make load` does the same with a thousand clients and 200,000 caregivers, and restarts PostgreSQL as well.
+`make load` does the same with a thousand clients and 200,000 caregivers, and stops PostgreSQL as well.
 """
 
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def test_whatever_breaks_while_many_read_nobody_is_told_anything_wrong(stage: St
     assert measured.verdict.n_wrong == 0, measured.verdict.wrong
     assert not measured.broken
     assert measured.verdict.n_answers > 100
-    assert {fault.n_answers > 0 for fault in suffered} == {True}
+    assert [fault.name for fault in suffered] == ["Redis killed", "a new list"]
     assert len(measured.verdict.lists_seen) == 2, measured.verdict
 
 

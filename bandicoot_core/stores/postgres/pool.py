@@ -68,6 +68,9 @@ class Pool:
             max_size=self._max_size,
             num_workers=1,
             max_idle=_IDLE_SECONDS,
+            # Whoever wants a connection tries anew; the pool's own tries come at twice the distance each time, and a
+            # server that was away for a minute would be missed for another.
+            reconnect_timeout=_IMPATIENT_SECONDS,
             configure=configure,
             # A connection that the server has closed meanwhile is replaced before anybody gets it.
             check=psycopg_pool.ConnectionPool.check_connection,

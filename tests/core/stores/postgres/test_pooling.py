@@ -210,6 +210,25 @@ def test_an_installation_names_a_server_that_is_gone_and_goes_on_when_it_is_back
         assert sessions(server, "kept") <= 2  # the pooler's own
 
 
+def test_a_server_that_was_away_for_long_is_found_as_soon_as_it_is_back() -> None:
+    with debian_postgres() as server:
+        migrate(server.create_database("missed"))
+        pool = Pool(server.url("missed"), limits=LIMITS, max_size=2)
+        with pool.connection() as connection:
+            backend(connection)
+        server.kill()
+        away_until = time.monotonic() + 8
+        while time.monotonic() < away_until:
+            with pytest.raises(UnreachableError), pool.connection():
+                pass
+        server.start()
+        back_at = time.monotonic()
+        with pool.connection() as connection:
+            backend(connection)
+        assert time.monotonic() - back_at < 3
+        pool.close()
+
+
 def sessions(server: DebianPostgres, database: str) -> int:
     time.sleep(0.2)
     with psycopg.connect(server.url()) as connection:
