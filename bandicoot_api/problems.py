@@ -90,6 +90,12 @@ class Problem(Exception):  # noqa: N818 - what is answered, not a fault of the p
         return {"code": self.code, "message": self.message, "details": self.details, "request_id": request_id}
 
 
+_SECONDS: dict[str, Any] = {
+    "description": "Seconds after which to come again",
+    "schema": {"type": "integer", "minimum": 1},
+}
+
+
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The errors that a route may answer with, for its documentation; those of every guard included."""
     words = {
@@ -106,8 +112,13 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         503: "A server is away, or memory is short; `Retry-After` says when to come again",
         504: "The request took too long",
     }
+    headers: dict[int, dict[str, Any]] = {
+        401: {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}},
+        429: {"Retry-After": {"required": True, **_SECONDS}},
+        503: {"Retry-After": _SECONDS},
+    }
     return {
-        status: {"model": ErrorBody, "description": words[status]}
+        status: {"model": ErrorBody, "description": words[status], "headers": headers.get(status, {})}
         for status in sorted({400, 401, 403, 413, 422, 429, 500, 503, 504, *statuses})
     }
 
@@ -173,6 +184,11 @@ def add_handlers(app: FastAPI) -> None:
 
 def described(errors: Sequence[Any]) -> list[dict[str, str]]:
     """Where each value is at fault and what was expected; never the value, which may name a caregiver."""
-    return [
-        {"where": ".".join(str(part) for part in error["loc"]), "expected": str(error["msg"])} for error in errors
-    ] or [{"where": "body", "expected": "JSON"}]
+    return [{"where": _place(error["loc"]), "expected": str(error["msg"])} for error in errors] or [
+        {"where": "body", "expected": "JSON"}
+    ]
+
+
+def _place(loc: Sequence[str | int]) -> str:
+    """Names of fields, of which one that is not known may be no Unicode, or long."""
+    return ".".join(str(part) for part in loc)[:200].encode("utf-8", "backslashreplace").decode()

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from bandicoot_api.problems import Problem
 from bandicoot_api.service import Service
 from bandicoot_api.watch import DatabaseAwayError
-from bandicoot_core.errors import InvalidInputError, TransientError
+from bandicoot_core.errors import TransientError
 from bandicoot_core.pipeline.recommendations import Recommendations, recommend_listed, recommend_now
 from bandicoot_core.stores.cache.keys import recommendation_key
 from bandicoot_core.stores.published.districts import known_districts
@@ -60,8 +60,8 @@ class Answer:
 async def recommend(service: Service, asked: Asked, *, tier: str) -> Answer:
     """The answer for a key of a tier.
 
-    Raises Problem: 503 when neither PostgreSQL nor Redis has a list, 404 for a model that is not known, 422 for a
-    district where nobody is known.
+    Raises Problem: 503 when neither PostgreSQL nor Redis has a list, 404 for a model that is not known and for a
+    district where nobody is.
     """
     try:
         version = await service.watch.version()
@@ -179,8 +179,10 @@ def _refuse_unknown_district(service: Service, district: str) -> None:
     with service.stores.published() as connection:
         known = known_districts(connection)
     if district not in known:
-        raise InvalidInputError(
-            f"district: no caregiver is known there; choose one of {', '.join(known) or 'none yet'}"
+        raise Problem(
+            404,
+            f"district: no caregiver is known there; choose one of {', '.join(known) or 'none yet'}",
+            details={"districts": known},
         )
 
 
