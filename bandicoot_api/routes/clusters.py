@@ -84,8 +84,8 @@ class NewCaregivers(BaseModel):
 class Assigned(BaseModel):
     """The cluster of one caregiver."""
 
-    cluster_id: int
-    confidence: float = Field(description="Chance of this cluster given her features", ge=0, le=1)
+    cluster_id: int = Field(examples=[5])
+    confidence: float = Field(description="Chance of this cluster given her features", ge=0, le=1, examples=[0.43])
     warm_up_end_date: date = Field(description="First day on which she may be called (Asia/Kolkata)")
 
 

@@ -23,10 +23,12 @@ class OutcomeResult(BaseModel):
     """What became of one row."""
 
     row: int = Field(description="Its place in the body, from 0")
-    call_id: str | None
-    result: Literal["recorded", "known", "refused"]
-    column: str | None = Field(description="Column at fault, when refused")
-    problem: str | None = Field(description="What was expected, when refused")
+    call_id: str | None = Field(examples=["centre-7-000123"])
+    result: Literal["recorded", "known", "refused"] = Field(examples=["refused"])
+    column: str | None = Field(description="Column at fault, when refused", examples=["caregiver_id"])
+    problem: str | None = Field(
+        description="What was expected, when refused", examples=["expected a caregiver who is known"]
+    )
 
 
 class OutcomeResults(BaseModel):

@@ -49,6 +49,7 @@ ModelVersion = Annotated[
         max_length=200,
         pattern=STORABLE,
         description="Refuse the answer, with 404, unless it is of this model",
+        examples=["2026-11-15-3f2a"],
     ),
 ]
 
