@@ -123,6 +123,13 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+_FAULT = "a fault of the service; it is written in its log under the request's id"
+_OUTWARD = {
+    "not_ready": "what this needs is not made yet; come again after the next night",
+    "unavailable": "a server that this needs does not do its part; come again",
+}
+
+
 def problem_of(error: BandicootError) -> Problem:
     """What a foreseen error means to who asked."""
     message = str(error)
@@ -133,6 +140,15 @@ def problem_of(error: BandicootError) -> Problem:
     if isinstance(error, TransientError | PartitionHeldError | RefusedWriteError | StorageFullError):
         return Problem(503, message, retry_after=5)
     return Problem(500, message)
+
+
+def outward_problem_of(error: BandicootError, request_id: str) -> Problem:
+    """The same in words for anybody, while the log gets the error's own: they name servers, users and folders."""
+    problem = problem_of(error)
+    if problem.status >= 500:
+        _log.warning("request %s: %s: %s", request_id, type(error).__name__, error)
+        problem.message = _OUTWARD.get(problem.code, _FAULT)
+    return problem
 
 
 def answer(request: Request, problem: Problem) -> JSONResponse:
@@ -151,10 +167,7 @@ def add_handlers(app: FastAPI) -> None:
 
     async def on_foreseen(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, BandicootError)  # noqa: S101 - registered for this class
-        problem = problem_of(error)
-        if problem.status >= 500:
-            _log.warning("%s: %s", type(error).__name__, error)
-        return answer(request, problem)
+        return answer(request, outward_problem_of(error, request.scope.get("request_id", "")))
 
     async def on_invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
