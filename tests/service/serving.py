@@ -8,11 +8,13 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
+from bandicoot_api.wire import SERVER_OPTIONS
+
 
 @contextmanager
 def served(app: FastAPI) -> Iterator[str]:
     """The address of an application that uvicorn serves in a thread of its own, with the settings of production."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False, server_header=False)
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, **SERVER_OPTIONS)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

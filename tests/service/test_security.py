@@ -3,7 +3,10 @@
 import ast
 import json
 import re
+import socket
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import combinations
@@ -17,6 +20,7 @@ from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 
 from bandicoot_api.guarded_route import Guard
+from bandicoot_api.wire import MAX_HEAD_BYTES, BoundedHead
 from tests.servers.redis import RedisServer
 from tests.service.conftest import Site
 from tests.service.serving import served
@@ -78,6 +82,24 @@ def guarded(app: FastAPI) -> list[Address]:
     found = [each for each in addresses(app) if each.guard is not None]
     assert len(found) >= 7
     return found
+
+
+@contextmanager
+def _connection(address: str) -> Iterator[socket.socket]:
+    host, _, port = address.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        yield connection
+
+
+def _taken(connection: socket.socket, piece: bytes, *, at_most: int) -> int:
+    """Bytes that a server takes of a piece sent again and again before it ends the connection."""
+    for n_sent in range(0, at_most, len(piece)):
+        try:
+            connection.sendall(piece)
+        except ConnectionError:
+            return n_sent
+        time.sleep(0.001)
+    return at_most
 
 
 def asked_as(client: TestClient, address: Address, key: str | None, **more: Any) -> httpx.Response:
@@ -173,49 +195,48 @@ def test_every_address_bounds_its_body_before_it_knows_the_key(site: Site) -> No
         assert response.json()["details"]["max_bytes"] in (1024, 1024 * 1024)
 
 
-@pytest.mark.parametrize(
-    ("path", "query"),
-    [
+def test_no_answer_has_more_rows_than_a_thousand(site: Site) -> None:
+    client = site.client("read")
+    for path, query in (
         ("/recommend", {"budget": 1001}),
         ("/recommend/export", {"budget": 1001}),
         (f"/call-list/{CALL_DATE}", {"limit": 1001}),
         (f"/call-list/{CALL_DATE}", {"after_rank": 2**31}),
-    ],
-)
-def test_no_answer_has_more_rows_than_a_thousand(site: Site, path: str, query: dict[str, int]) -> None:
-    assert site.client("read").get(path, params=query).status_code == 422
+    ):
+        assert client.get(path, params=query).status_code == 422, (path, query)
 
 
-@pytest.mark.parametrize("path", ["/call-outcomes", "/update_state"])
-def test_no_body_has_more_rows_than_ten_thousand(site: Site, path: str) -> None:
-    response = site.client("call").post(path, json=[{}] * 10_001)
-    assert response.status_code == 422
-    assert response.json()["details"] == {"max_rows": 10_000}
+def test_no_body_has_more_rows_than_ten_thousand(site: Site) -> None:
+    client = site.client("call")
+    for path in ("/call-outcomes", "/update_state"):
+        response = client.post(path, json=[{}] * 10_001)
+        assert response.status_code == 422
+        assert response.json()["details"] == {"max_rows": 10_000}
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("/recommend?district=%00", None),
-        ("/recommend/export?district=%00", None),
-        (f"/call-list/{CALL_DATE}?district=%00", None),
-        ("/recommend?model_version=%00", None),
-        ("/assign_cluster", {"caregivers": [{"enrolled_at": "9999-12-31T00:00:00Z"}]}),
-        ("/assign_cluster", {"caregivers": [{"enrolled_at": "0001-01-01T00:00:00+14:00"}]}),
-        ("/assign_cluster", {"caregivers": [{"enrolled_at": "1700000000"}]}),
-        ("/assign_cluster", {"caregivers": [{"enrolled_at": 1700000000}]}),
-        ("/assign_cluster", {"caregivers": [{"\ud800": 1}]}),
-        ("/call-outcomes", {"call_id": "\ud800"}),
-        ("/call-outcomes", {"call_id": "c-1", "\ud800": 1}),
-        ("/call-outcomes", {"call_id": "c-1", "attempted_at": "1763500000", "call_date": "2026-11-19"}),
-    ],
-)
-def test_what_no_store_can_hold_is_refused_and_breaks_nothing(site: Site, path: str, body: Any) -> None:
+NOT_STORABLE: list[tuple[str, Any]] = [
+    ("/recommend?district=%00", None),
+    ("/recommend/export?district=%00", None),
+    (f"/call-list/{CALL_DATE}?district=%00", None),
+    ("/recommend?model_version=%00", None),
+    ("/assign_cluster", {"caregivers": [{"enrolled_at": "9999-12-31T00:00:00Z"}]}),
+    ("/assign_cluster", {"caregivers": [{"enrolled_at": "0001-01-01T00:00:00+14:00"}]}),
+    ("/assign_cluster", {"caregivers": [{"enrolled_at": "1700000000"}]}),
+    ("/assign_cluster", {"caregivers": [{"enrolled_at": 1700000000}]}),
+    ("/assign_cluster", {"caregivers": [{"\ud800": 1}]}),
+    ("/call-outcomes", {"call_id": "\ud800"}),
+    ("/call-outcomes", {"call_id": "c-1", "\ud800": 1}),
+    ("/call-outcomes", {"call_id": "c-1", "attempted_at": "1763500000", "call_date": "2026-11-19"}),
+]
+
+
+def test_what_no_store_can_hold_is_refused_and_breaks_nothing(site: Site) -> None:
     client = site.client(*SCOPES)
-    content = None if body is None else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json"}
-    response = client.request("POST" if content else "GET", path, content=content, headers=headers)
-    assert response.status_code == 422, response.text
+    for path, body in NOT_STORABLE:
+        content = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        response = client.request("POST" if content else "GET", path, content=content, headers=headers)
+        assert response.status_code == 422, (path, body, response.text)
 
 
 def test_a_field_that_is_not_asked_for_is_refused(site: Site) -> None:
@@ -305,7 +326,29 @@ def test_the_server_does_not_say_what_it_is_and_refuses_what_is_no_http(site: Si
         for method in ("TRACE", "CONNECT", "PUT", "DELETE"):
             assert client.request(method, "/recommend").status_code == 405, method
         assert client.request("BREW", "/recommend").status_code == 400
-        assert client.get("/health", headers={"X-Long": "x" * 100_000}).status_code in (400, 431)
+
+
+def test_a_head_without_end_is_read_no_further_than_its_limit(site: Site) -> None:
+    with served(site.app()) as address, _connection(address) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\n")
+        assert _taken(connection, b"X-Long: " + b"x" * 8192 + b"\r\n", at_most=16 * 1024 * 1024) < 8 * MAX_HEAD_BYTES
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /health HTTP/1.1\r\nX-Slow: "])
+def test_a_head_that_does_not_come_in_time_ends_the_connection(
+    site: Site, begun: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundedHead, "head_seconds", 0.5)
+    with served(site.app()) as address:
+        with _connection(address) as connection:
+            connection.sendall(begun)
+            started = time.monotonic()
+            assert connection.recv(1024) == b""
+            assert time.monotonic() - started < 5
+        with httpx.Client(base_url=address) as client:
+            for _ in range(3):
+                assert client.get("/health").status_code == 200
+                time.sleep(0.3)  # longer, together, than a head may take
 
 
 @pytest.mark.parametrize("change", ["another_question", "fewer_rows", "more_rows", "other_fields", "ranks", "no_rows"])
