@@ -5,6 +5,7 @@ import json
 import re
 import socket
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,7 +68,11 @@ class Address:
     @property
     def asked(self) -> str:
         """The path with something in its places."""
-        return self.path.replace("{call_date}", CALL_DATE.isoformat()).replace("{caregiver_id:path}", "CG-1")
+        return (
+            self.path.replace("{call_date}", CALL_DATE.isoformat())
+            .replace("{caregiver_id:path}", "CG-1")
+            .replace("{run_id}", str(uuid.uuid4()))
+        )
 
 
 def addresses(app: FastAPI) -> Iterator[Address]:
