@@ -30,7 +30,6 @@ from bandicoot_core.errors import BandicootError
 from bandicoot_core.stores.published.api_keys import ApiKey
 from bandicoot_core.stores.published.call_sheet import Chosen, read_sheet
 
-
 _NEEDED: Final = frozenset({"read", "call"})
 """A key shows the list and marks calls, or does not sign in at all."""
 
