@@ -72,7 +72,9 @@ _HTML: Final[dict[str, Any]] = {"content": {"text/html": {"schema": {"type": "st
 )
 async def read_call_sheet(
     request: Request,
-    district: Annotated[str | None, Query(max_length=200, description="Rows of one district; empty: of none")] = None,
+    district: Annotated[
+        str | None, Query(max_length=200, description="Rows of one district; empty: of none", examples=["Gaya"])
+    ] = None,
     show: Annotated[Chosen, Query(description="Everybody, who is not called yet, or who may be tried again")] = "all",
     page_number: Annotated[int, Query(alias="page", ge=1, le=10_000, description="Page, from 1")] = 1,
     said: Annotated[str, Query(max_length=20, description="What the last mark came to")] = "",
