@@ -5,13 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint e2e format browser servers bench load faults fortnight pictures clean
+.PHONY: help run test lint audit fuzz e2e format browser servers bench load faults fortnight pictures clean
 
 help:
 	@echo "make run     fill the embedded server with a demo programme and print who to call today"
 	@echo "make test    run every test (unit, integration, end to end in a browser)"
 	@echo "make e2e     only the tests in a real browser"
-	@echo "make lint    formatting, linting, types, layers, Dagster definitions"
+	@echo "make lint    formatting, linting, types, layers, security, Dagster definitions"
+	@echo "make audit   known vulnerabilities of the pinned packages; asks an advisory service, does nothing without one"
+	@echo "make fuzz    ask the service a thousand made-up questions for each address (long)"
 	@echo "make pictures  photograph the UI anew for docs/pictures"
 	@echo "make faults  break everything, many times, and write docs/reliability.md (long)"
 	@echo "make fortnight  let fourteen nights pass under the real daemon, and write docs/fortnight.md (long)"
@@ -39,7 +41,7 @@ run: $(VENV)/run.stamp
 
 # Two processes share what mostly waits for a server; what breaks things or is watched in a browser goes alone.
 test: $(VENV)/dev.stamp browser servers
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/dagster tests/service tests/core tests/servers
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/dagster tests/service tests/core tests/servers tests/test_forbidden_patterns.py tests/test_audit.py
 	$(BIN)/pytest tests/faults tests/installations tests/fortnight tests/e2e
 
 e2e: $(VENV)/dev.stamp browser
@@ -59,7 +61,17 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive bandicoot_api bandicoot_core bandicoot_dagster
 	$(BIN)/dg check defs --no-check-yaml
+
+audit: $(VENV)/dev.stamp
+	$(BIN)/python .ci/audit.py constraints.txt
+
+# Questions made up for each address of the service; `make test` asks 25.
+BANDICOOT_FUZZ_EXAMPLES ?= 1000
+
+fuzz: $(VENV)/dev.stamp
+	BANDICOOT_FUZZ_EXAMPLES=$(BANDICOOT_FUZZ_EXAMPLES) $(BIN)/pytest --timeout 3600 tests/service/test_openapi.py
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff format .

@@ -29,9 +29,6 @@ Every address but `/health`, `/ready`, `/metrics` and the call sheet asks for `A
 `read`, `call` (report outcomes and events) or `admin` (start training). Days are Asia/Kolkata days, instants UTC.
 """
 
-_OPEN = ("operations", "call sheet")
-"""Tags of addresses that ask for no key in a header."""
-
 
 def create_app(stores: Installation, options: ServiceOptions, list_options: ListOptions, *, clock: Clock) -> FastAPI:
     """The service as an ASGI application. No server is asked before the first request."""
@@ -83,7 +80,7 @@ def _age_of_process() -> float:
 
 
 def _document(app: FastAPI) -> Callable[[], dict[str, Any]]:
-    """The OpenAPI document with the key that routes ask for."""
+    """The OpenAPI document with the key of which guarded routes ask a scope."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -95,10 +92,6 @@ def _document(app: FastAPI) -> Callable[[], dict[str, Any]]:
                     "description": "A key made with `bandicoot api keys create`",
                 }
             }
-            for operations_of_path in made["paths"].values():
-                for operation in operations_of_path.values():
-                    if not set(_OPEN) & set(operation.get("tags", ())):
-                        operation["security"] = [{"key": []}]
             app.openapi_schema = made
         return app.openapi_schema
 

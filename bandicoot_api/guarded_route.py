@@ -70,6 +70,12 @@ def guarded(guard: Guard) -> type[APIRoute]:
     """The class of routes behind a guard."""
 
     class GuardedRoute(APIRoute):
+        def __init__(self, *given: Any, **options: Any) -> None:
+            # The document says which scope is asked for, from the guard itself.
+            options["openapi_extra"] = {**(options.get("openapi_extra") or {}), "security": [{"key": [guard.scope]}]}
+            super().__init__(*given, **options)
+            self.guard = guard
+
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
 

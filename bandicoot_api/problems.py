@@ -91,6 +91,12 @@ class Problem(Exception):  # noqa: N818 - what is answered, not a fault of the p
         return {"code": self.code, "message": self.message, "details": self.details, "request_id": request_id}
 
 
+_SECONDS: dict[str, Any] = {
+    "description": "Seconds after which to come again",
+    "schema": {"type": "integer", "minimum": 1},
+}
+
+
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The errors that a route may answer with, for its documentation; those of every guard included."""
     words = {
@@ -107,17 +113,29 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         503: "A server is away, or memory is short; `Retry-After` says when to come again",
         504: "The request took too long",
     }
+    headers: dict[int, dict[str, Any]] = {
+        401: {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}},
+        429: {"Retry-After": {"required": True, **_SECONDS}},
+        503: {"Retry-After": _SECONDS},
+    }
     return {
-        status: {"model": ErrorBody, "description": words[status]}
+        status: {"model": ErrorBody, "description": words[status], "headers": headers.get(status, {})}
         for status in sorted({400, 401, 403, 413, 422, 429, 500, 503, 504, *statuses})
     }
+
+
+_FAULT = "a fault of the service; it is written in its log under the request's id"
+_OUTWARD = {
+    "not_ready": "what this needs is not made yet; come again after the next night",
+    "unavailable": "a server that this needs does not do its part; come again",
+}
 
 
 def problem_of(error: BandicootError) -> Problem:
     """What a foreseen error means to who asked."""
     message = str(error)
     if isinstance(error, MissingRightError):
-        return Problem(500, "the service lacks a right in its database; its log says which, under the request's id")
+        return Problem(500, message)
     if isinstance(error, InvalidInputError):
         return Problem(422, message)
     if isinstance(error, MissingPartitionError | NoChampionError):
@@ -125,6 +143,15 @@ def problem_of(error: BandicootError) -> Problem:
     if isinstance(error, TransientError | PartitionHeldError | RefusedWriteError | StorageFullError):
         return Problem(503, message, retry_after=5)
     return Problem(500, message)
+
+
+def outward_problem_of(error: BandicootError, request_id: str) -> Problem:
+    """The same in words for anybody, while the log gets the error's own: they name servers, users and folders."""
+    problem = problem_of(error)
+    if problem.status >= 500:
+        _log.warning("request %s: %s: %s", request_id, type(error).__name__, error)
+        problem.message = _OUTWARD.get(problem.code, _FAULT)
+    return problem
 
 
 def answer(request: Request, problem: Problem) -> JSONResponse:
@@ -143,10 +170,7 @@ def add_handlers(app: FastAPI) -> None:
 
     async def on_foreseen(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, BandicootError)  # noqa: S101 - registered for this class
-        problem = problem_of(error)
-        if problem.status >= 500:
-            _log.warning("request %s: %s: %s", request.scope.get("request_id", ""), type(error).__name__, error)
-        return answer(request, problem)
+        return answer(request, outward_problem_of(error, request.scope.get("request_id", "")))
 
     async def on_invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
@@ -176,6 +200,11 @@ def add_handlers(app: FastAPI) -> None:
 
 def described(errors: Sequence[Any]) -> list[dict[str, str]]:
     """Where each value is at fault and what was expected; never the value, which may name a caregiver."""
-    return [
-        {"where": ".".join(str(part) for part in error["loc"]), "expected": str(error["msg"])} for error in errors
-    ] or [{"where": "body", "expected": "JSON"}]
+    return [{"where": _place(error["loc"]), "expected": str(error["msg"])} for error in errors] or [
+        {"where": "body", "expected": "JSON"}
+    ]
+
+
+def _place(loc: Sequence[str | int]) -> str:
+    """Names of fields, of which one that is not known may be no Unicode, or long."""
+    return ".".join(str(part) for part in loc)[:200].encode("utf-8", "backslashreplace").decode()

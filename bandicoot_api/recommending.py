@@ -15,8 +15,8 @@ from typing import Any, Final, Literal
 from bandicoot_api.problems import Problem
 from bandicoot_api.service import Service
 from bandicoot_api.watch import DatabaseAwayError
-from bandicoot_core.errors import InvalidInputError, TransientError
-from bandicoot_core.pipeline.recommendations import Recommendations, recommend_listed, recommend_now
+from bandicoot_core.errors import TransientError
+from bandicoot_core.pipeline.recommendations import Recommendations, Recommended, recommend_listed, recommend_now
 from bandicoot_core.stores.cache.keys import recommendation_key
 from bandicoot_core.stores.published.districts import known_districts
 from bandicoot_core.stores.published.live_ranking import LiveRules, LiveVersion
@@ -32,6 +32,7 @@ BY_MODEL: Final = "indices_not_published"
 _MODELS_TRIED = 3
 """How often a ranking is made again because a publication with other states came in between."""
 
+_FIELDS = {each.name for each in dataclasses.fields(Recommended)}
 _STALE_SECONDS = 1.0
 """How long an answer from Redis alone is kept: only as long as nobody is asked twice at the same moment."""
 
@@ -60,8 +61,8 @@ class Answer:
 async def recommend(service: Service, asked: Asked, *, tier: str) -> Answer:
     """The answer for a key of a tier.
 
-    Raises Problem: 503 when neither PostgreSQL nor Redis has a list, 404 for a model that is not known, 422 for a
-    district where nobody is known.
+    Raises Problem: 503 when neither PostgreSQL nor Redis has a list, 404 for a model that is not known and for a
+    district where nobody is.
     """
     try:
         version = await service.watch.version()
@@ -102,7 +103,7 @@ async def _made(
     cache = service.stores.cache
     if cache is not None:
         found = await asyncio.to_thread(cache.read, [_redis_key(asked, version, rules, tier, reason)])
-        if found and found[0] is not None and _is_answer(found[0], version):
+        if found and found[0] is not None and _is_answer(found[0], version, asked):
             service.answers.keep((version.name, rules.call_date, tier, reason, asked), found[0])
             return found[0], "redis", version.name
     facts: dict[str, Any] = {"tier": tier, "tier_reason": reason}
@@ -179,8 +180,10 @@ def _refuse_unknown_district(service: Service, district: str) -> None:
     with service.stores.published() as connection:
         known = known_districts(connection)
     if district not in known:
-        raise InvalidInputError(
-            f"district: no caregiver is known there; choose one of {', '.join(known) or 'none yet'}"
+        raise Problem(
+            404,
+            f"district: no caregiver is known there; choose one of {', '.join(known) or 'none yet'}",
+            details={"districts": known},
         )
 
 
@@ -240,12 +243,20 @@ def _model(version: LiveVersion, tier: str) -> str:
     return version.standing.model_version
 
 
-def _is_answer(body: bytes, version: LiveVersion) -> bool:
-    """Whether what Redis holds is an answer of this version: anybody may have written there."""
+def _is_answer(body: bytes, version: LiveVersion, asked: Asked) -> bool:
+    """Whether what Redis holds is a whole answer of this version to this question: others may have written there."""
     try:
         found = json.loads(body)
-        return bool(found["metadata"]["list_version"] == version.name)
-    except (ValueError, TypeError, KeyError):
+        told, rows = found["metadata"], found["recommendations"]
+        ranks = [row["rank"] for row in rows]
+        return bool(
+            told["list_version"] == version.name
+            and told["filters"] == dataclasses.asdict(asked)
+            and told["returned"] == len(rows) <= asked.budget
+            and ranks == sorted(set(ranks))
+            and all(row.keys() == _FIELDS for row in rows)
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False
 
 

@@ -10,6 +10,7 @@ import uvicorn
 
 from bandicoot_api.app import create_app
 from bandicoot_api.service import Clock
+from bandicoot_api.wire import SERVER_OPTIONS
 from bandicoot_core.errors import UnreachableError
 from bandicoot_core.settings import LogOptions, load_list_options, load_service_options, load_settings
 from bandicoot_core.stores.installation import Installation
@@ -39,12 +40,7 @@ def serve(*, host: str, port: int, clock: Clock) -> None:
         create_app(stores, options, load_list_options(), clock=clock),
         host=host,
         port=port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        # More than a balancer keeps an idle connection: it is never closed under a request.
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=10,
+        **SERVER_OPTIONS,
     )
 
 

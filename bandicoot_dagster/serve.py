@@ -29,7 +29,7 @@ def serve_ui(installation: Installation, *, host: str, port: int) -> NoReturn:
     log_format = ["--log-format", "json"] if logs_are_json() else []
     served = ["dagster", "dev", "-m", _CODE, "-h", host, "-p", str(port), *log_format]
     command = [sys.executable, *quiet, "-m", *served]
-    os.execv(sys.executable, command)  # noqa: S606 - the command is ours, without a shell
+    os.execv(sys.executable, command)  # noqa: S606 - the command is ours, without a shell # nosec B606
 
 
 def _refuse_taken_address(host: str, port: int) -> None:

@@ -2,11 +2,12 @@
 
 import asyncio
 import importlib
+import re
 from datetime import date, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from bandicoot_api.away import current_version
 from bandicoot_api.guarded_route import Guard, guarded
@@ -19,7 +20,32 @@ router = APIRouter(
     responses=responses(),
 )
 
+_RFC_3339 = (
+    r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?"
+    r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
+
+
+def _written(value: object) -> object:
+    """Numbers, also as text, would be taken for seconds since 1970; years far away have no end of a warm-up."""
+    if not isinstance(value, str) or not re.fullmatch(_RFC_3339, value):
+        raise ValueError("expected an instant of 2000 to 2099 as 2026-11-20T10:00:00+05:30")
+    return value
+
+
+def _whole(value: object) -> object:
+    """In JSON 24.0 is the integer 24."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 _Text = Annotated[str, Field(max_length=200)]
+_Age = Annotated[int, Field(ge=10, le=60, strict=True), BeforeValidator(_whole)]
+_Parity = Annotated[int, Field(ge=0, le=20, strict=True), BeforeValidator(_whole)]
+_Instant = Annotated[
+    AwareDatetime,
+    BeforeValidator(_written),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": _RFC_3339}),
+]
 
 
 class NewCaregiver(BaseModel):
@@ -39,10 +65,10 @@ class NewCaregiver(BaseModel):
         },
     )
 
-    enrolled_at: AwareDatetime = Field(description="When she enrolled, with its time zone")
-    age: Annotated[int, Field(ge=10, le=60, strict=True)] | None = Field(None, description="At enrolment, in years")
+    enrolled_at: _Instant = Field(description="When she enrolled, with its time zone")
+    age: _Age | None = Field(None, description="At enrolment, in years")
     district: _Text | None = None
-    parity: Annotated[int, Field(ge=0, le=20, strict=True)] | None = Field(None, description="Children born")
+    parity: _Parity | None = Field(None, description="Children born")
     phone_reliable: Annotated[bool, Field(strict=True)] | None = None
     enrollment_source: _Text | None = None
 
@@ -58,8 +84,8 @@ class NewCaregivers(BaseModel):
 class Assigned(BaseModel):
     """The cluster of one caregiver."""
 
-    cluster_id: int
-    confidence: float = Field(description="Chance of this cluster given her features", ge=0, le=1)
+    cluster_id: int = Field(examples=[5])
+    confidence: float = Field(description="Chance of this cluster given her features", ge=0, le=1, examples=[0.43])
     warm_up_end_date: date = Field(description="First day on which she may be called (Asia/Kolkata)")
 
 

@@ -46,14 +46,17 @@ class EventProblem(BaseModel):
 
     row: int = Field(description="Its place in the body, from 0")
     kind: str = Field(description="unreadable, refused, or unknown_caregiver: taken in when the registry has her")
-    column: str | None
-    problem: str
+    column: str | None = Field(description="Field at fault", examples=["timestamp"])
+    problem: str = Field(
+        description="What was expected",
+        examples=["expected ISO 8601 with a time zone, such as 2026-11-20T12:00:00+05:30"],
+    )
 
 
 class EventResults(BaseModel):
     """What became of the events; each is counted once."""
 
-    n_new: int
+    n_new: int = Field(examples=[1])
     n_repeated: int = Field(description="Known before; they change nothing")
     n_waiting: int = Field(description="Of caregivers who are not known yet; taken in when they are")
     n_dead: int = Field(description="No event; kept as dead letters")

@@ -19,13 +19,13 @@ router = APIRouter(tags=["operations"])
 class Health(BaseModel):
     """The process answers."""
 
-    status: Literal["ok"] = "ok"
+    status: Literal["ok"] = Field("ok", examples=["ok"])
 
 
 class Readiness(BaseModel):
     """What the service stands on."""
 
-    is_ready: bool
+    is_ready: bool = Field(examples=[True])
     database: Literal["ok", "away"]
     cache: Literal["ok", "away", "not configured"]
     model_version: str | None = Field(description="Model of the newest list; null before the first")

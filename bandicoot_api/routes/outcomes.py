@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from bandicoot_api.away import on_database
 from bandicoot_api.bodies import one_or_many, rows_of
 from bandicoot_api.guarded_route import Guard, client_of, guarded
-from bandicoot_api.problems import Problem, responses
+from bandicoot_api.problems import ErrorBody, Problem, responses
 from bandicoot_api.service import service_of
 from bandicoot_core.pipeline.outcomes import ReportedOutcome, record_call_outcomes
 
@@ -23,10 +23,12 @@ class OutcomeResult(BaseModel):
     """What became of one row."""
 
     row: int = Field(description="Its place in the body, from 0")
-    call_id: str | None
-    result: Literal["recorded", "known", "refused"]
-    column: str | None = Field(description="Column at fault, when refused")
-    problem: str | None = Field(description="What was expected, when refused")
+    call_id: str | None = Field(examples=["centre-7-000123"])
+    result: Literal["recorded", "known", "refused"] = Field(examples=["refused"])
+    column: str | None = Field(description="Column at fault, when refused", examples=["caregiver_id"])
+    problem: str | None = Field(
+        description="What was expected, when refused", examples=["expected a caregiver who is known"]
+    )
 
 
 class OutcomeResults(BaseModel):
@@ -56,6 +58,11 @@ _EXAMPLE = [
     responses={
         200: {"description": "All rows are recorded, now or before"},
         207: {"model": OutcomeResults, "description": "Some rows are; `results` says which and why not the others"},
+        422: {
+            "model": ErrorBody,
+            "description": "No row is. Each is judged by its form and by what is known: the caregiver, the days that "
+            "calls may be of, other calls of that `call_id`; `details.results` says what was expected",
+        },
     },
     openapi_extra=one_or_many(ReportedOutcome.model_json_schema(), _EXAMPLE),
 )

@@ -26,16 +26,31 @@ router = APIRouter(
 MAX_BUDGET = 1000
 
 Budget = Annotated[int, Query(ge=1, le=MAX_BUDGET, description="Caregivers at most", examples=[25])]
+STORABLE = r"^[^\x00]+$"
+"""Text that PostgreSQL can hold: it knows no U+0000."""
+
 District = Annotated[
     str | None,
-    Query(min_length=1, max_length=200, description="Only caregivers of this district", examples=["Gaya"]),
+    Query(
+        min_length=1,
+        max_length=200,
+        pattern=STORABLE,
+        description="Only caregivers of this district; 404 when nobody is known there",
+        examples=["Gaya"],
+    ),
 ]
 ExcludeControl = Annotated[
     bool, Query(description="False ranks the experiment's control arm too; nobody of it may be called")
 ]
 ModelVersion = Annotated[
     str | None,
-    Query(min_length=1, max_length=200, description="Refuse the answer unless it is of this model"),
+    Query(
+        min_length=1,
+        max_length=200,
+        pattern=STORABLE,
+        description="Refuse the answer, with 404, unless it is of this model",
+        examples=["2026-11-15-3f2a"],
+    ),
 ]
 
 

@@ -5,7 +5,6 @@ when the key does. What a form from elsewhere, or too many of them, get is a pag
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -17,7 +16,7 @@ from fastapi.routing import APIRoute
 
 from bandicoot_api import audit
 from bandicoot_api.away import current_version, on_database
-from bandicoot_api.problems import Problem, problem_of
+from bandicoot_api.problems import Problem, outward_problem_of
 from bandicoot_api.rate_limits import Limit
 from bandicoot_api.service import Service, service_of
 from bandicoot_api.sheet import texts
@@ -30,8 +29,6 @@ from bandicoot_core.calendar import day_of
 from bandicoot_core.errors import BandicootError
 from bandicoot_core.stores.published.api_keys import ApiKey
 from bandicoot_core.stores.published.call_sheet import Chosen, read_sheet
-
-_log = logging.getLogger(__name__)
 
 _NEEDED: Final = frozenset({"read", "call"})
 """A key shows the list and marks calls, or does not sign in at all."""
@@ -52,10 +49,7 @@ class SheetRoute(APIRoute):
             except RequestValidationError:
                 return _refusal(request, Problem(422, "a part of the address is out of its bounds"))
             except BandicootError as error:
-                foreseen = problem_of(error)
-                if foreseen.status >= 500:
-                    _log.warning("%s: %s", type(error).__name__, error)
-                return _refusal(request, foreseen)
+                return _refusal(request, outward_problem_of(error, request.scope.get("request_id", "")))
 
         return handle_in_words
 
@@ -78,7 +72,9 @@ _HTML: Final[dict[str, Any]] = {"content": {"text/html": {"schema": {"type": "st
 )
 async def read_call_sheet(
     request: Request,
-    district: Annotated[str | None, Query(max_length=200, description="Rows of one district; empty: of none")] = None,
+    district: Annotated[
+        str | None, Query(max_length=200, description="Rows of one district; empty: of none", examples=["Gaya"])
+    ] = None,
     show: Annotated[Chosen, Query(description="Everybody, who is not called yet, or who may be tried again")] = "all",
     page_number: Annotated[int, Query(alias="page", ge=1, le=10_000, description="Page, from 1")] = 1,
     said: Annotated[str, Query(max_length=20, description="What the last mark came to")] = "",
@@ -171,9 +167,11 @@ async def mark(request: Request) -> Response:
     service.watch.look_again()
     service.metrics.outcomes.labels("refused" if became == "unlisted" else became).inc()
     if became != "recorded" or listed is None:
+        # allowed: open-redirect, a part's link is a query of this page
         return RedirectResponse(part.link(said=became), 303)
     # Who is shown again is shown where she stands; of who has left the part, the page says that she is marked.
     fragment = f"r{listed.rank}" if part.chosen == "all" else ""
+    # allowed: open-redirect, a part's link is a query of this page
     return RedirectResponse(part.link(said=str(listed.rank), fragment=fragment), 303)
 
 

@@ -3,6 +3,7 @@
 What is stored, and that a call counts once, belongs to stores.published.recorded_outcomes.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -32,6 +33,8 @@ from bandicoot_core.stores.published.recorded_outcomes import (
 CLOCK_SKEW = timedelta(minutes=10)
 """How far ahead of this clock a call may say it was attempted."""
 
+_BEGINS_WITH_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+
 OLDEST = timedelta(days=366)
 """How old a call may be: nothing looks further back."""
 
@@ -45,8 +48,8 @@ def _storable(text: str) -> str:
 
 
 def _written(value: object) -> object:
-    """Numbers would be taken for seconds since 1970."""
-    if not isinstance(value, str | date):
+    """Numbers, also as text, would be taken for seconds since 1970."""
+    if not isinstance(value, str | date) or (isinstance(value, str) and not _BEGINS_WITH_DAY.match(value)):
         raise ValueError("expected ISO 8601 text")
     return value
 
@@ -101,7 +104,7 @@ def record_call_outcomes(
             reported = ReportedOutcome.model_validate(row)
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
-            column = ".".join(str(part) for part in first["loc"]) or None
+            column = _printable(".".join(str(part) for part in first["loc"])) or None
             results[number] = RowResult(number, _call_id(row), "refused", column, str(first["msg"]))
             continue
         problem = _out_of_bounds(reported, now)
@@ -145,4 +148,9 @@ def _told(number: int, call_id: str, became: str) -> RowResult:
 
 def _call_id(row: object) -> str | None:
     found = row.get("call_id") if isinstance(row, Mapping) else None
-    return found if isinstance(found, str) and len(found) <= 200 else None
+    return _printable(found) if isinstance(found, str) and len(found) <= 200 else None
+
+
+def _printable(text: str) -> str:
+    """The text as an answer can hold it: field names and ids that are refused may be no Unicode, or long."""
+    return text[:200].encode("utf-8", "backslashreplace").decode()

@@ -9,6 +9,8 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI, Response
 
+from bandicoot_api.wire import SERVER_OPTIONS
+
 
 def bare_app(body: bytes) -> FastAPI:
     """One route that always returns these bytes."""
@@ -26,8 +28,5 @@ if __name__ == "__main__":
         bare_app(Path(sys.argv[2]).read_bytes()),
         host="127.0.0.1",
         port=int(sys.argv[1]),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=75,
+        **SERVER_OPTIONS,
     )

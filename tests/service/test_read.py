@@ -89,7 +89,9 @@ def test_who_may_not_be_called_is_told_why(site: Site, which: str, criterion: st
 def test_new_caregivers_get_the_clusters_that_the_registry_would_give_them(site: Site) -> None:
     client = site.client("read")
     features = {"age": 24, "district": "Gaya", "parity": 1, "phone_reliable": True, "enrollment_source": "hospital"}
-    body = {"caregivers": [{"enrolled_at": "2026-11-18T23:30:00Z", **features}, {"enrolled_at": "2026-11-01T00:00Z"}]}
+    body = {
+        "caregivers": [{"enrolled_at": "2026-11-18T23:30:00Z", **features}, {"enrolled_at": "2026-11-01T00:00:00Z"}]
+    }
     found = client.post("/assign_cluster", json=body).json()
     model = site.execute("SELECT model_version FROM bandicoot.model_versions WHERE status = 'champion'")[0][0]
     assert found["model_version"] == model

@@ -165,8 +165,9 @@ def test_a_budget_out_of_bounds_is_refused_with_its_place(site: Site, budget: ob
 
 def test_a_district_where_nobody_lives_is_refused_with_those_there_are(site: Site) -> None:
     response = site.client("read").get("/recommend", params={"district": "Atlantis"})
-    assert response.status_code == 422
+    assert response.status_code == 404
     assert "Gaya" in response.json()["message"]
+    assert "Gaya" in response.json()["details"]["districts"]
 
 
 def test_an_answer_of_another_model_is_refused(site: Site) -> None:

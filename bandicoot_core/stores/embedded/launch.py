@@ -125,7 +125,7 @@ def _spawn(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command as the server's account, out of reach of the terminal's Ctrl-C."""
     is_root = os.geteuid() == 0
-    return subprocess.run(  # noqa: S603 - every word is ours or a path, and no shell reads them
+    return subprocess.run(  # noqa: S603 - every word is ours or a path, and no shell reads them # nosec B603
         command,
         input=typed,
         stdout=subprocess.PIPE,

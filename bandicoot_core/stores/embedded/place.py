@@ -132,7 +132,7 @@ def _create_account() -> pwd.struct_passwd:
     found = "no program useradd"
     if program is not None:
         command = [program, *_CREATE_ACCOUNT]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - fixed words
+        done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - fixed words # nosec B603
         if done.returncode == 0:
             return pwd.getpwnam(_ACCOUNT_NAME)
         found = f"useradd failed with {done.stderr.strip()!r}"
@@ -201,7 +201,7 @@ def socket_dir_for(data_dir: Path) -> Path:
     name = f"{cluster_name(data_dir)}-{os.geteuid()}"
     folders = (data_dir.with_name("run"), Path(tempfile.gettempdir()) / name)
     # The well-known folder always fits; `claim_private_folder` guards it against others.
-    return next((folder for folder in folders if _fits(folder)), Path("/tmp") / name)  # noqa: S108
+    return next((folder for folder in folders if _fits(folder)), Path("/tmp") / name)  # noqa: S108 # nosec B108
 
 
 def _fits(folder: Path) -> bool:
