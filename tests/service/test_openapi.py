@@ -16,6 +16,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from tests.servers.dagster import DagsterServer
 from tests.service.conftest import Site
 from tests.service.serving import served
 from tests.small_programme import CALL_DATE
@@ -44,11 +45,16 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
 
 
 def test_whatever_is_asked_the_answer_is_what_the_document_says(
-    site: Site, document: dict[str, Any], tmp_path: Path
+    site: Site, document: dict[str, Any], dagster: DagsterServer, tmp_path: Path
 ) -> None:
-    app = site.app(api_bulk_per_minute=1_000_000, api_reads_per_minute=1_000_000, api_trainings_per_hour=1000)
+    app = site.app(
+        api_dagster_url=dagster.url,
+        api_bulk_per_minute=1_000_000,
+        api_reads_per_minute=1_000_000,
+        api_trainings_per_hour=1000,
+    )
     (tmp_path / "openapi.json").write_text(json.dumps(document))
-    with served(app) as address:
+    with served(app) as address, dagster.queue_paused():
         found = subprocess.run(
             [
                 *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run", "openapi.json"),
@@ -61,6 +67,7 @@ def test_whatever_is_asked_the_answer_is_what_the_document_says(
             text=True,
             check=False,
         )
+    dagster.end_queued_runs()
     assert found.returncode == 0, found.stdout + found.stderr
     n_operations = len(list(operations(document)))
     assert f"Tested: {n_operations}" in found.stdout
