@@ -1,7 +1,9 @@
 """The application: every address, guard and document of the service, over one installation."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
@@ -29,6 +31,9 @@ Every address but `/health`, `/ready`, `/metrics` and the call sheet asks for `A
 `read`, `call` (report outcomes and events) or `admin` (start training). Days are Asia/Kolkata days, instants UTC.
 """
 
+_THREADS = 32
+"""Threads that wait for servers: more than connections to PostgreSQL, so that some are left for Redis."""
+
 
 def create_app(stores: Installation, options: ServiceOptions, list_options: ListOptions, *, clock: Clock) -> FastAPI:
     """The service as an ASGI application. No server is asked before the first request."""
@@ -36,6 +41,7 @@ def create_app(stores: Installation, options: ServiceOptions, list_options: List
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "service"))
         yield
         if service.runs is not None:
             await service.runs.close()

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 
@@ -53,6 +54,8 @@ class Watch:
         self._changed_at = float("-inf")
         self._away: str | None = None
         self._away_until = float("-inf")
+        # A thread of its own: when all others wait for a server that hangs, somebody has to find out.
+        self._thread = ThreadPoolExecutor(1, "watch")
 
     @property
     def is_away(self) -> bool:
@@ -117,7 +120,7 @@ class Watch:
 
     def _ask_beside(self) -> "asyncio.Future[None]":
         """Begin to ask, at once and in a thread, which writes down what it is told however busy the loop is."""
-        self._asking = asyncio.get_running_loop().run_in_executor(None, self._ask, self._monotonic())
+        self._asking = asyncio.get_running_loop().run_in_executor(self._thread, self._ask, self._monotonic())
         self._asking.add_done_callback(self._note)
         return self._asking
 

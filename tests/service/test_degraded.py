@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from tests.servers.redis import RedisServer
 from tests.service.conftest import BUDGET, Site
-from tests.service.test_guards import locked, problem, until
+from tests.service.test_guards import locked, n_waiting, problem, until
 from tests.service.test_recommend import called, ids
 from tests.small_programme import CALL_DATE
 
@@ -177,3 +178,18 @@ def test_before_the_first_list_the_service_says_that_it_is_not_ready(
     ready = client.get("/ready")
     assert ready.status_code == 503
     assert ready.json()["list_date"] is None
+
+
+def test_requests_that_hang_in_postgresql_leave_threads_for_others(cached_site: Site) -> None:
+    client = cached_site.client("read", tier="fast", api_database_seconds=0.5, api_timeout_seconds=6)
+    listed = cached_site.listed()
+    assert ids(client) == listed
+    with ThreadPoolExecutor(12) as pool:
+        with locked(cached_site, "caregiver_states"):
+            hanging = [pool.submit(client.get, f"/caregivers/{caregiver_id}") for caregiver_id in listed[:12]]
+            until(lambda: n_waiting(cached_site) >= 3)
+            started = time.monotonic()
+            assert ids(client, budget=7) == listed[:7]
+            assert time.monotonic() - started < 3
+        assert {each.result().status_code for each in hanging} <= {200, 503, 504}
+    until(lambda: client.get("/ready").status_code == 200)
