@@ -246,7 +246,6 @@ module "monitoring" {
   api_name             = module.service[0].name
   api_host             = trimprefix(module.service[0].url, "https://")
   has_api_check        = var.api_is_public
-  jobs                 = module.runs[0].jobs
   database_instance    = var.own_database ? module.database.instance : null
   database_connections = local.size.database_connections
   has_memorystore      = local.has_memorystore

@@ -60,10 +60,19 @@ class Terraform:
 
 @contextmanager
 def offline(folder: Path) -> Iterator[Terraform]:
-    """Terraform, initialized, in a folder with the stand-in provider; both are gone at the end."""
+    """Terraform, initialized, in a copy of a folder with the stand-in provider; both are gone at the end.
+
+    The copy has the files that lie beside the folder, too, and keeps its state in a file, whatever the folder says.
+    """
     terraform_program()
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
+        copy = place / folder.resolve().parent.name / folder.resolve().name
+        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
+        for file in folder.resolve().parent.iterdir():
+            if file.is_file():
+                shutil.copy(file, copy.parent)
+        (copy / "backend_override.tf").write_text('terraform {\n  backend "local" {}\n}\n')
         stand_in = subprocess.Popen(
             [sys.executable, str(HERE / "provider.py"), str(place / "s")], stdout=subprocess.PIPE, text=True
         )
@@ -80,8 +89,8 @@ def offline(folder: Path) -> Iterator[Terraform]:
                 "TF_DATA_DIR": str(place / "data"),
                 "CHECKPOINT_DISABLE": "1",
             }
-            terraform = Terraform(folder, environment)
-            terraform.must("init", "-backend=false", "-input=false", "-no-color")
+            terraform = Terraform(copy, environment)
+            terraform.must("init", "-input=false", "-no-color")
             yield terraform
         finally:
             stand_in.terminate()

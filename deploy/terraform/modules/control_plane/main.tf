@@ -34,84 +34,85 @@ locals {
     }]
   })
 
-  environment_flags = join(" ", [for name, value in var.environment : "-e ${jsonencode("${name}=${value}")}"])
-  in_dagster_home   = "--tmpfs /opt/dagster:mode=1777 -v /etc/bandicoot/dagster.yaml:/opt/dagster/dagster.yaml:ro -v /etc/bandicoot/workspace.yaml:/opt/dagster/workspace.yaml:ro -e DAGSTER_HOME=/opt/dagster"
+  # Read-only but for two folders in memory; the configuration of Dagster's instance lies in one of them.
+  dagster_options = join(" ", concat(
+    [
+      "--tmpfs /tmp",
+      "--tmpfs /opt/dagster:mode=1777",
+      "-v /etc/bandicoot/dagster.yaml:/opt/dagster/dagster.yaml:ro",
+      "-v /etc/bandicoot/workspace.yaml:/opt/dagster/workspace.yaml:ro",
+      "-e DAGSTER_HOME=/opt/dagster",
+    ],
+    [for name, value in var.environment : "-e '${name}=${value}'"],
+  ))
 
   # Each process gets the secrets that it needs and no others.
-  processes = merge(
+  dagster_processes = merge(
     {
       daemon = {
-        secrets = var.control_secrets
-        memory  = "400m"
-        command = "dagster-daemon run -w /opt/dagster/workspace.yaml"
+        secrets   = var.control_secrets
+        memory_mb = 400
+        command   = "dagster-daemon run -w /opt/dagster/workspace.yaml"
       }
       webserver = {
-        secrets = var.control_secrets
-        memory  = "400m"
-        command = "dagster-webserver -h 0.0.0.0 -p 3000 -w /opt/dagster/workspace.yaml"
+        secrets   = var.control_secrets
+        memory_mb = 400
+        command   = "dagster-webserver -h 0.0.0.0 -p 3000 -w /opt/dagster/workspace.yaml"
       }
     },
     var.has_code_location ? {
       code = {
-        secrets = var.code_secrets
-        memory  = "900m"
-        command = "dagster api grpc --module-name bandicoot_dagster.definitions --host 127.0.0.1 --port 4000"
+        secrets   = var.code_secrets
+        memory_mb = 900
+        command   = "dagster api grpc --module-name bandicoot_dagster.definitions --host 127.0.0.1 --port 4000"
       }
     } : {},
   )
 
-  units = { for name, process in local.processes : name => <<-UNIT
-    [Unit]
-    Description=Bandicoot: ${name}
-    Wants=network-online.target
-    After=network-online.target docker.service
-    [Service]
-    Environment=HOME=/var/lib/bandicoot
-    ExecStartPre=/bin/mkdir -p /var/lib/bandicoot
-    ExecStartPre=/usr/bin/docker-credential-gcr configure-docker --registries=${local.registry}
-    ExecStartPre=-/usr/bin/docker rm --force ${name}
-    ExecStartPre=/usr/bin/docker run --rm --network host --user 0:0 --entrypoint python -v /run/bandicoot:/run/bandicoot -v /etc/bandicoot/fetch_secrets.py:/fetch_secrets.py:ro ${var.image} /fetch_secrets.py --project ${var.project} --environment /run/bandicoot/${name}.env ${join(" ", [for variable, secret in process.secrets : "${variable}=${secret}"])}
-    ExecStart=/usr/bin/docker run --name ${name} --network host --read-only --tmpfs /tmp ${local.in_dagster_home} --cap-drop ALL --security-opt no-new-privileges --memory ${process.memory} --env-file /run/bandicoot/${name}.env ${local.environment_flags} ${var.image} ${process.command}
-    ExecStop=/usr/bin/docker stop --time 60 ${name}
-    Restart=always
-    RestartSec=15
-    [Install]
-    WantedBy=multi-user.target
-    UNIT
+  processes = merge(
+    {
+      for name, process in local.dagster_processes : name => {
+        memory_mb = process.memory_mb
+        fetched = join(" ", concat(
+          ["--environment /run/bandicoot/${name}.env"],
+          [for variable, secret in process.secrets : "${variable}=${secret}"],
+        ))
+        options = "--env-file /run/bandicoot/${name}.env ${local.dagster_options}"
+        command = "${var.image} ${process.command}"
+      }
+    },
+    # All of it can be filled again, so nothing is written to the disk.
+    var.redis_mb > 0 ? {
+      redis = {
+        memory_mb = var.redis_mb + 100
+        fetched   = "--redis /run/bandicoot/redis.conf bandicoot-redis-url"
+        options   = "--user 0:0 -v /run/bandicoot/redis.conf:/redis.conf:ro"
+        command   = "${var.redis_image} redis-server /redis.conf --bind ${var.address} --save '' --appendonly no --maxmemory ${var.redis_mb}mb --maxmemory-policy volatile-lru"
+      }
+    } : {},
+  )
+
+  units = {
+    for name, process in local.processes : name => templatefile("${path.module}/process.service.tftpl", merge(process, {
+      name     = name
+      image    = var.image
+      project  = var.project
+      registry = local.registry
+    }))
   }
 
-  redis_unit = <<-UNIT
-    [Unit]
-    Description=Bandicoot: Redis
-    Wants=network-online.target
-    After=network-online.target docker.service
-    [Service]
-    Environment=HOME=/var/lib/bandicoot
-    ExecStartPre=/bin/mkdir -p /var/lib/bandicoot
-    ExecStartPre=/usr/bin/docker-credential-gcr configure-docker --registries=${local.registry}
-    ExecStartPre=-/usr/bin/docker rm --force redis
-    ExecStartPre=/usr/bin/docker run --rm --network host --user 0:0 --entrypoint python -v /run/bandicoot:/run/bandicoot -v /etc/bandicoot/fetch_secrets.py:/fetch_secrets.py:ro ${var.image} /fetch_secrets.py --project ${var.project} --redis /run/bandicoot/redis.conf bandicoot-redis-url
-    ExecStart=/usr/bin/docker run --name redis --network host --read-only --cap-drop ALL --security-opt no-new-privileges --user 0:0 -v /run/bandicoot/redis.conf:/redis.conf:ro --memory ${var.redis_mb + 64}m ${var.redis_image} redis-server /redis.conf --bind ${var.address} --save "" --appendonly no --maxmemory ${var.redis_mb}mb --maxmemory-policy volatile-lru
-    ExecStop=/usr/bin/docker stop --time 10 redis
-    Restart=always
-    RestartSec=15
-    [Install]
-    WantedBy=multi-user.target
-    UNIT
-
-  started = concat(keys(local.units), var.redis_mb > 0 ? ["redis"] : [])
+  files = merge(
+    {
+      "/etc/bandicoot/dagster.yaml"     = var.dagster_yaml
+      "/etc/bandicoot/workspace.yaml"   = local.workspace
+      "/etc/bandicoot/fetch_secrets.py" = local.fetch
+    },
+    { for name, unit in local.units : "/etc/systemd/system/bandicoot-${name}.service" => unit },
+  )
 
   # Container-Optimised OS lets in nothing but SSH; the network's firewall says who may come.
-  cloud_config = "#cloud-config\n${yamlencode({
-    write_files = concat(
-      [
-        { path = "/etc/bandicoot/dagster.yaml", permissions = "0644", content = var.dagster_yaml },
-        { path = "/etc/bandicoot/workspace.yaml", permissions = "0644", content = local.workspace },
-        { path = "/etc/bandicoot/fetch_secrets.py", permissions = "0644", content = local.fetch },
-      ],
-      [for name, unit in local.units : { path = "/etc/systemd/system/bandicoot-${name}.service", permissions = "0644", content = unit }],
-      var.redis_mb > 0 ? [{ path = "/etc/systemd/system/bandicoot-redis.service", permissions = "0644", content = local.redis_unit }] : [],
-    )
+  cloud_config = join("\n", ["#cloud-config", yamlencode({
+    write_files = [for path, content in local.files : { path = path, permissions = "0644", content = content }]
     runcmd = concat(
       [
         "iptables -w -A INPUT -p tcp --dport 3000 -j ACCEPT",
@@ -119,9 +120,9 @@ locals {
         "mkdir -p -m 0700 /run/bandicoot",
         "systemctl daemon-reload",
       ],
-      [for name in local.started : "systemctl start --no-block bandicoot-${name}.service"],
+      [for name in keys(local.units) : "systemctl start --no-block bandicoot-${name}.service"],
     )
-  })}"
+  })])
 }
 
 resource "google_compute_instance" "this" {

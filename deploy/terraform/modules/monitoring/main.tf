@@ -6,7 +6,6 @@ variable "api_name" { type = string }
 # Host of the service; null when it is not reached from the internet, and then nobody outside can ask it.
 variable "api_host" { type = string }
 variable "has_api_check" { type = bool }
-variable "jobs" { type = map(string) }
 # Instance that is Bandicoot's own; null for a shared one, whose owner watches it.
 variable "database_instance" { type = string }
 variable "database_connections" { type = number }
