@@ -222,7 +222,7 @@ module "control_plane" {
   zone               = var.zone
   image              = var.image
   redis_image        = "${module.registry.mirror}/library/redis:7.2"
-  machine_type       = local.size.control_plane_machine
+  machine_type       = local.size.control_plane_machine[local.is_code_on_vm ? "with_code_location" : "alone"]
   identity           = module.identities.emails["control"]
   subnetwork         = module.network.subnetwork
   address            = local.control_address

@@ -1,4 +1,4 @@
-# About 120 US dollars a month: a Cloud SQL instance of its own, Redis as a service, the code location apart from the
+# Some 140 US dollars a month (docs/costs.md): a Cloud SQL instance of its own, Redis as a service, the code location apart from the
 # machine of the daemon.
 caregivers            = 200000
 code_location_home    = "cloud_run"

@@ -2,6 +2,7 @@
 variable "project" { type = string }
 variable "region" { type = string }
 variable "network" { type = string }
+# What has to be there first: the network's private addresses for services.
 variable "services" { type = string }
 
 resource "google_redis_instance" "this" {
@@ -30,12 +31,7 @@ resource "google_redis_instance" "this" {
     }
   }
 
-  lifecycle {
-    precondition {
-      condition     = var.services != null
-      error_message = "Memorystore needs the network's private services connection."
-    }
-  }
+  depends_on = [var.services]
 }
 
 output "host" { value = google_redis_instance.this.host }

@@ -85,11 +85,9 @@ resource "google_sql_database_instance" "own" {
     }
   }
 
+  depends_on = [var.services]
+
   lifecycle {
-    precondition {
-      condition     = var.services != null
-      error_message = "Make the network's private services connection first."
-    }
     # It grows by itself.
     ignore_changes = [settings[0].disk_size]
   }
