@@ -100,11 +100,15 @@ def parts(variables: dict[str, Any], caregivers: int) -> list[Part]:
         for kind in ("small", "large")
     )
     bill.append(
-        Part("Runs", runs, f"Cloud Run jobs: {use['small_run_minutes']} min small, {use['large_run_minutes']} min large")
+        Part(
+            "Runs", runs, f"Cloud Run jobs: {use['small_run_minutes']} min small, {use['large_run_minutes']} min large"
+        )
     )
     service_hour = SECONDS_PER_HOUR * (price["run_service_vcpu_second"] + 0.5 * price["run_service_gib_second"])
     bill.append(
-        Part("Service", use["api_busy_hours"] * service_hour, f"Cloud Run: {use['api_busy_hours']} h of a busy instance")
+        Part(
+            "Service", use["api_busy_hours"] * service_hour, f"Cloud Run: {use['api_busy_hours']} h of a busy instance"
+        )
     )
     if variables["own_database"]:
         tier, disk = size["database_tier"], size["database_gb"]
@@ -170,8 +174,8 @@ def page() -> str:
         "",
         f"**Prices** are in `deploy/terraform/prices.json`, as of {price['known_on']}: {price['source']}",
         "",
-        "**Use** is assumed in `deploy/terraform/sizes.json`: how long runs take, how many hours of a month an instance of "
-        "the service is busy, how large lake and logs are. These are estimates, not measurements of a programme; the "
+        "**Use** is assumed in `deploy/terraform/sizes.json`: how long runs take, how many hours an instance of the "
+        "service is busy, how large lake and logs are. These are estimates, not measurements of a programme; the "
         "machines are what Terraform makes. What was really spent, `cost_report` says every morning "
         "([operations.md](operations.md#what-it-costs)).",
         "",

@@ -43,7 +43,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
     """Says at the end what was not checked, in words: nothing is passed over silently."""
     yield
     reports = [*terminalreporter.stats.get("failed", []), *terminalreporter.stats.get("error", [])]
-    missed = sorted({line for report in reports for line in str(report.longrepr).splitlines() if "not checked:" in line})
+    lines = [line for report in reports for line in str(report.longrepr).splitlines()]
+    missed = sorted({line for line in lines if "not checked:" in line})
     if missed:
         terminalreporter.section("not checked")
         for line in missed:

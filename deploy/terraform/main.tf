@@ -129,6 +129,7 @@ module "secrets" {
   region     = var.region
   readers    = local.secret_readers
   identities = module.identities.emails
+  depends_on = [google_project_service.this]
 }
 
 module "lake" {
@@ -140,6 +141,7 @@ module "lake" {
   backup_retention_days = var.backup_retention_days
   identities            = module.identities.emails
   code_reader           = local.code
+  depends_on            = [google_project_service.this]
 }
 
 module "events" {
@@ -148,6 +150,7 @@ module "events" {
   senders     = var.event_senders
   reader      = module.identities.emails[local.code]
   lake_bucket = module.lake.bucket
+  depends_on  = [google_project_service.this]
 }
 
 module "database" {
@@ -162,15 +165,17 @@ module "database" {
   disk_gb         = local.size.database_gb
   is_regional     = var.database_is_regional
   is_protected    = var.is_protected
+  depends_on      = [google_project_service.this]
 }
 
 module "cache" {
-  count    = local.has_memorystore ? 1 : 0
-  source   = "./modules/cache"
-  project  = var.project
-  region   = var.region
-  network  = module.network.network
-  services = module.network.services
+  count      = local.has_memorystore ? 1 : 0
+  source     = "./modules/cache"
+  project    = var.project
+  region     = var.region
+  network    = module.network.network
+  services   = module.network.services
+  depends_on = [google_project_service.this]
 }
 
 module "runs" {
@@ -193,6 +198,8 @@ module "runs" {
   secrets         = local.code_secrets
   owner_secret    = "bandicoot-owner-url"
   redis_ca_secret = local.has_memorystore ? "bandicoot-redis-ca" : null
+  deployer        = module.identities.deployer
+  has_deployer    = var.github_repository != null
   depends_on      = [module.secrets, module.database]
 }
 
@@ -211,6 +218,8 @@ module "service" {
   environment     = local.api_environment
   secrets         = local.api_secrets
   redis_ca_secret = local.has_memorystore ? "bandicoot-redis-ca" : null
+  deployer        = module.identities.deployer
+  has_deployer    = var.github_repository != null
   depends_on      = [module.secrets, module.database]
 }
 
@@ -256,6 +265,7 @@ module "budget" {
   source          = "./modules/budget"
   project         = var.project
   billing_account = var.billing_account
-  monthly_usd     = var.monthly_budget_usd
+  amount          = floor(var.monthly_budget_usd * var.currency_per_usd)
+  currency        = var.budget_currency
   channels        = module.monitoring[0].channels
 }

@@ -175,6 +175,18 @@ variable "monthly_budget_usd" {
   default     = 200
 }
 
+variable "budget_currency" {
+  description = "Currency of the billing account, which a budget has to have"
+  type        = string
+  default     = "USD"
+}
+
+variable "currency_per_usd" {
+  description = "What a US dollar is in that currency"
+  type        = number
+  default     = 1
+}
+
 variable "github_repository" {
   description = "OWNER/NAME whose workflows deploy by Workload Identity Federation; null lets none"
   type        = string

@@ -1,8 +1,8 @@
 """Runs the real terraform on a folder, with the stand-in provider beside it: no account, no network.
 
-    python terraform.py FOLDER validate
-    python terraform.py FOLDER plan -var-file=lean.tfvars
-    python terraform.py FOLDER test
+python terraform.py FOLDER validate
+python terraform.py FOLDER plan -var-file=lean.tfvars
+python terraform.py FOLDER test
 """
 
 import os
@@ -26,8 +26,8 @@ def terraform_program() -> str:
     found = os.environ.get("TERRAFORM") or shutil.which("terraform")
     if found is None:
         raise NoTerraformError(
-            "not checked: there is no terraform in PATH. Neither Debian nor PyPI has it; install 1.11 or newer from its "
-            "makers, or set TERRAFORM to where it is"
+            "not checked: there is no terraform in PATH. Neither Debian nor PyPI has it; get 1.11 or newer from "
+            "its makers, or set TERRAFORM to where it is"
         )
     return found
 

@@ -1,7 +1,8 @@
 # The bill is told of at 50, 80 and 100 % of the budget, and when it is going to be above it. Nothing is switched off.
 variable "project" { type = string }
 variable "billing_account" { type = string }
-variable "monthly_usd" { type = number }
+variable "amount" { type = number }
+variable "currency" { type = string }
 variable "channels" { type = list(string) }
 
 data "google_project" "this" {
@@ -19,8 +20,8 @@ resource "google_billing_budget" "this" {
 
   amount {
     specified_amount {
-      currency_code = "USD"
-      units         = tostring(var.monthly_usd)
+      currency_code = var.currency
+      units         = tostring(var.amount)
     }
   }
 

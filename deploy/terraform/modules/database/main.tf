@@ -101,7 +101,7 @@ data "google_sql_database_instance" "shared" {
 
 resource "google_sql_database" "this" {
   project  = var.project
-  instance = var.own ? google_sql_database_instance.own[0].name : data.google_sql_database_instance.shared[0].name
+  instance = var.own ? google_sql_database_instance.own[0].name : var.shared_instance
   name     = "bandicoot"
   # Terraform forgets it when it is taken out of here; its tables stay.
   deletion_policy = "ABANDON"

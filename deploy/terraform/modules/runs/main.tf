@@ -16,6 +16,9 @@ variable "environment" { type = map(string) }
 variable "secrets" { type = map(string) }
 variable "owner_secret" { type = string }
 variable "redis_ca_secret" { type = string }
+# Who deploys new images from a workflow, and whether there is one.
+variable "deployer" { type = string }
+variable "has_deployer" { type = bool }
 
 locals {
   # With a NAT everything goes through the network, so that alarms leave from one place.
@@ -303,6 +306,28 @@ resource "google_cloud_run_v2_job_iam_member" "launcher" {
   name     = google_cloud_run_v2_job.run[each.value.size].name
   role     = each.value.role
   member   = "serviceAccount:${var.identities["control"]}"
+}
+
+# A workflow updates images and starts the migration; it never touches what is not named here.
+resource "google_cloud_run_v2_job_iam_member" "deployer" {
+  for_each = var.has_deployer ? merge(
+    { for size, job in google_cloud_run_v2_job.run : size => job.name },
+    { migrate = google_cloud_run_v2_job.migrate.name },
+  ) : {}
+  project  = var.project
+  location = var.region
+  name     = each.value
+  role     = "roles/run.developer"
+  member   = "serviceAccount:${var.deployer}"
+}
+
+resource "google_cloud_run_v2_service_iam_member" "deployer" {
+  count    = var.has_deployer && var.has_code_location ? 1 : 0
+  project  = var.project
+  location = var.region
+  name     = google_cloud_run_v2_service.code_location[0].name
+  role     = "roles/run.developer"
+  member   = "serviceAccount:${var.deployer}"
 }
 
 output "jobs" { value = { for size, job in google_cloud_run_v2_job.run : size => job.name } }

@@ -14,6 +14,9 @@ variable "environment" { type = map(string) }
 variable "secrets" { type = map(string) }
 # Secret with the certificate authority of Redis; null where Redis speaks no TLS.
 variable "redis_ca_secret" { type = string }
+# Who deploys new revisions from a workflow, and whether there is one.
+variable "deployer" { type = string }
+variable "has_deployer" { type = bool }
 
 resource "google_cloud_run_v2_service" "this" {
   project              = var.project
@@ -129,6 +132,15 @@ resource "google_cloud_run_v2_service" "this" {
   lifecycle {
     ignore_changes = [traffic, template[0].containers[0].image, client, client_version]
   }
+}
+
+resource "google_cloud_run_v2_service_iam_member" "deployer" {
+  count    = var.has_deployer ? 1 : 0
+  project  = var.project
+  location = var.region
+  name     = google_cloud_run_v2_service.this.name
+  role     = "roles/run.developer"
+  member   = "serviceAccount:${var.deployer}"
 }
 
 output "name" { value = google_cloud_run_v2_service.this.name }
