@@ -389,3 +389,21 @@ def test_the_cost_table_prices_what_is_planned(plans: Callable[..., Resources], 
     conditions = sum(len(each["conditions"]) for each in _of(planned, "monitoring_alert_policy").values())
     secrets = len(_of(planned, "secret_manager_secret"))
     assert bill["Storage, images, logs, alerts"].what.endswith(f"{secrets} secrets, {conditions} alert conditions")
+
+
+# What docs/deploy.md promises
+
+
+@pytest.mark.parametrize(("profile", "written"), [("safe", r"Plan: (\d+) to add"), ("lean", r"\(lean: (\d+)\)")])
+def test_the_guide_says_how_many_things_are_made(plans: Callable[..., Resources], profile: str, written: str) -> None:
+    whole = len(plans(profile, github_repository=None, event_senders=[]))
+    first = len(plans(profile, github_repository=None, event_senders=[], image=None))
+    page = (cost.DEPLOY.parent / "docs" / "deploy.md").read_text()
+    # The job of migrations is made between the two.
+    assert [int(each) for each in re.findall(written, page)] == [first, whole - first - 1]
+
+
+def test_the_guide_puts_in_every_secret(plans: Callable[..., Resources]) -> None:
+    page = (cost.DEPLOY.parent / "docs" / "deploy.md").read_text()
+    secrets = {each["secret_id"] for each in _of(plans("safe"), "secret_manager_secret").values()}
+    assert secrets == set(re.findall(r"^secret (bandicoot-[\w-]+) ", page, flags=re.MULTILINE))
