@@ -74,7 +74,10 @@ def test_a_process_finds_its_secrets_in_a_file_that_root_alone_reads(google: str
 
 def test_redis_gets_the_password_of_its_url(google: str, tmp_path: Path) -> None:
     file = tmp_path / "redis.conf"
-    assert fetch(google, "--redis", str(file), "bandicoot-redis-url").returncode == 0
+    owner = "999" if os.getuid() == 0 else str(os.getuid())
+    assert fetch(google, "--redis", str(file), "--owner", owner, "bandicoot-redis-url").returncode == 0
+    assert file.stat().st_uid == int(owner)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert file.read_text() == 'requirepass "s pace\\"quote"\n'
 
 

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from google.cloud.monitoring_dashboard_v1.types import Dashboard
+from google.protobuf import json_format
 from terraform_offline.terraform import NoTerraformError, Terraform, offline, terraform_program
 
 from bandicoot_core.settings import settings_table
@@ -343,21 +347,74 @@ def test_every_variable_of_the_environment_is_a_setting() -> None:
 def test_what_the_machine_is_told_can_be_read_and_starts_what_belongs_there(
     plans: Callable[..., Resources], profile: str
 ) -> None:
-    (machine,) = _of(plans(profile), "compute_instance").values()
-    config = machine["metadata"]["user-data"]
-    assert config.startswith("#cloud-config\n")
-    units = set(re.findall(r'"path": "/etc/systemd/system/bandicoot-(\w+)\.service"', config))
-    wanted = {"daemon", "webserver", "code"} | ({"redis"} if profile != "development" else set())
+    (machine,) = _of(plans(profile, districts=["Patna", 'D\'Souza "town" $5 100%']), "compute_instance").values()
+    told = machine["metadata"]["user-data"]
+    assert told.startswith("#cloud-config\n")
+    config = yaml.safe_load(told)
+    files = {each["path"]: each["content"] for each in config["write_files"]}
+    wanted = {"daemon", "webserver", "code"} | ({"redis"} if profile == "lean" else set())
+    folder = "/etc/systemd/system/bandicoot-"
+    units = {path.removeprefix(folder).removesuffix(".service") for path in files if path.startswith(folder)}
     assert units == wanted
-    assert "--host 127.0.0.1 --port 4000" in config
-    assert set(re.findall(r"systemctl start --no-block bandicoot-(\w+)\.service", config)) == wanted
-    script = (FOLDER / "modules/control_plane/fetch_secrets.py").read_text()
-    ast.parse(script)
-    daemon = re.search(r"fetch_secrets.py --project some-project (--environment /run/bandicoot/daemon.env .*)", config)
-    assert daemon is not None
-    assert daemon[1] == (
-        "--environment /run/bandicoot/daemon.env BANDICOOT_DAGSTER_STORAGE_URL=bandicoot-dagster-storage-url"
-    )
+    assert {each for each in config["runcmd"] if "systemctl start" in each} == {
+        f"systemctl start --no-block bandicoot-{name}.service" for name in wanted
+    }
+    commands = {name: _words(files[f"{folder}{name}.service"], "ExecStart") for name in wanted}
+    for name in wanted - {"redis"}:
+        assert "--read-only" in commands[name]
+        assert f"/run/bandicoot/{name}.env" in commands[name]
+    after_image = {name: words[words.index(IMAGE) + 1 :] for name, words in commands.items() if name != "redis"}
+    workspace = ["-w", "/opt/dagster/workspace.yaml"]
+    assert after_image["daemon"] == ["dagster-daemon", "run", *workspace]
+    assert after_image["webserver"] == ["dagster-webserver", "-h", "0.0.0.0", "-p", "3000", *workspace]
+    assert after_image["code"][-4:] == ["--host", "127.0.0.1", "--port", "4000"]
+    environment = dict(line.split("=", 1) for line in files["/etc/bandicoot/environment"].splitlines())
+    assert json.loads(environment["BANDICOOT_DISTRICTS"]) == ["Patna", 'D\'Souza "town" $5 100%']
+    assert yaml.safe_load(files["/etc/bandicoot/workspace.yaml"]) == {
+        "load_from": [{"grpc_server": {"host": "127.0.0.1", "port": 4000, "location_name": "bandicoot"}}]
+    }
+    dagster = yaml.safe_load(files["/etc/bandicoot/dagster.yaml"])
+    everywhere = yaml.safe_load((cost.DEPLOY / "dagster.yaml").read_text())
+    assert {key: value for key, value in dagster.items() if key != "run_launcher"} == everywhere
+    jobs = {each["name"] for each in _of(plans(profile), "cloud_run_v2_job").values()}
+    assert set(dagster["run_launcher"]["config"]["job_name_by_code_location"].values()) <= jobs
+
+
+@pytest.mark.parametrize("profile", ["development", "lean"])
+def test_each_process_of_the_machine_fetches_its_own_secrets(plans: Callable[..., Resources], profile: str) -> None:
+    (machine,) = _of(plans(profile), "compute_instance").values()
+    files = {each["path"]: each["content"] for each in yaml.safe_load(machine["metadata"]["user-data"])["write_files"]}
+
+    def fetched(name: str) -> set[str]:
+        words = _words(files[f"/etc/systemd/system/bandicoot-{name}.service"], "ExecStartPre")
+        return {each for each in words[words.index("/fetch_secrets.py") :] if "bandicoot-" in each}
+
+    storage = "BANDICOOT_DAGSTER_STORAGE_URL=bandicoot-dagster-storage-url"
+    assert fetched("daemon") == fetched("webserver") == {storage}
+    assert {storage, "BANDICOOT_DATABASE_URL=bandicoot-database-url"} < fetched("code")
+    assert not any("owner" in each or "session" in each for each in fetched("code"))
+    ast.parse(files["/etc/bandicoot/fetch_secrets.py"])
+
+
+def _words(unit: str, key: str) -> list[str]:
+    """The words of the last line of a unit that begins with a key, as systemd splits them."""
+    lines = unit.replace("\\\n", " ").splitlines()
+    return shlex.split([line.split("=", 1)[1] for line in lines if line.startswith(f"{key}=")][-1])
+
+
+# What is watched
+
+
+def test_the_dashboard_is_one_that_cloud_monitoring_takes(plans: Callable[..., Resources]) -> None:
+    (dashboard,) = _of(plans("safe"), "monitoring_dashboard").values()
+    parsed = json_format.ParseDict(json.loads(dashboard["dashboard_json"]), Dashboard.pb(Dashboard()))
+    assert len(parsed.mosaic_layout.tiles) == 6
+
+
+def test_what_is_looked_for_in_logs_is_logged() -> None:
+    code = (cost.DEPLOY.parent / "bandicoot_core/pipeline/alarms.py").read_text()
+    assert "was not told by" in code
+    assert "was not told by" in (FOLDER / "modules/monitoring/main.tf").read_text()
 
 
 # The cost table prices what the plan makes

@@ -13,8 +13,6 @@ locals {
   # Who runs Dagster's code, and so reads its secrets and pulls its events.
   code = local.is_code_on_vm ? "control" : "code"
 
-  control_address = cidrhost(var.subnet_range, 10)
-
   # Secret to who reads it.
   secret_readers = merge(
     {
@@ -62,7 +60,7 @@ locals {
   })
   api_environment = merge(local.logs, local.lists, {
     BANDICOOT_HOME            = "/tmp/bandicoot"
-    BANDICOOT_API_DAGSTER_URL = "http://${local.control_address}:3000"
+    BANDICOOT_API_DAGSTER_URL = "http://${module.network.control_address}:3000"
     # With ten instances: twenty connections at most.
     BANDICOOT_POOL_SIZE = "2"
   })
@@ -234,7 +232,7 @@ module "control_plane" {
   machine_type       = local.size.control_plane_machine[local.is_code_on_vm ? "with_code_location" : "alone"]
   identity           = module.identities.emails["control"]
   subnetwork         = module.network.subnetwork
-  address            = local.control_address
+  address            = module.network.control_address
   operators          = var.operators
   is_protected       = var.is_protected
   has_code_location  = local.is_code_on_vm

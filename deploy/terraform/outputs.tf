@@ -15,7 +15,7 @@ output "database" {
 
 output "redis" {
   description = "Address of Redis; null without one"
-  value       = local.has_memorystore ? "${module.cache[0].host}:${module.cache[0].port}" : (var.cache_home == "vm" ? "${local.control_address}:6379" : null)
+  value       = local.has_memorystore ? "${module.cache[0].host}:${module.cache[0].port}" : (var.cache_home == "vm" ? "${module.network.control_address}:6379" : null)
 }
 
 output "lake" {

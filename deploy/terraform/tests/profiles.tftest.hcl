@@ -138,7 +138,10 @@ run "everything_is_known_once_it_is_made" {
     error_message = "the outputs do not name the service and the job of migrations"
   }
   assert {
-    condition     = strcontains(module.control_plane[0].cloud_config, "bandicoot-xyz.a.run.app")
+    condition = yamldecode(one([
+      for file in yamldecode(module.control_plane[0].cloud_config).write_files : file.content
+      if file.path == "/etc/bandicoot/workspace.yaml"
+    ])).load_from[0].grpc_server == { location_name = "bandicoot", host = "bandicoot-xyz.a.run.app", port = 443, ssl = true }
     error_message = "daemon and webserver are not told where the code location is"
   }
 }

@@ -1,7 +1,7 @@
 """Fetches secrets for a process of the control plane, with the machine's own identity, into a file in memory.
 
     fetch_secrets.py --project P --environment /run/bandicoot/daemon.env VARIABLE=secret-name ...
-    fetch_secrets.py --project P --redis /run/bandicoot/redis.conf bandicoot-redis-url
+    fetch_secrets.py --project P --redis /run/bandicoot/redis.conf --owner 999 bandicoot-redis-url
 
 Runs inside the image before the process starts, on the standard library alone. Nothing it reads is ever printed.
 """
@@ -49,13 +49,14 @@ def secret(project: str, name: str, access_token: str) -> str:
     return value
 
 
-def write(path: Path, lines: list[str]) -> None:
-    """Replaces the file at once, readable by root alone."""
+def write(path: Path, lines: list[str], *, owner: int) -> None:
+    """Replaces the file at once, readable by its owner alone."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     beside = path.with_suffix(".new")
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as file:
         file.write("".join(f"{line}\n" for line in lines))
+    os.chown(beside, owner, owner)
     beside.replace(path)
 
 
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--project", required=True)
     parser.add_argument("--environment", type=Path)
     parser.add_argument("--redis", type=Path)
+    parser.add_argument("--owner", type=int, default=os.getuid(), help="user and group the file is given to")
     parser.add_argument("wanted", nargs="*")
     asked = parser.parse_args()
     access_token = token()
@@ -72,10 +74,11 @@ def main() -> None:
         password = urllib.parse.urlsplit(secret(asked.project, asked.wanted[0], access_token)).password
         if not password:
             raise SystemExit(f"the URL in secret {asked.wanted[0]} has no password; Redis is not started without one")
-        write(asked.redis, [f"requirepass {json.dumps(urllib.parse.unquote(password))}"])
+        write(asked.redis, [f"requirepass {json.dumps(urllib.parse.unquote(password))}"], owner=asked.owner)
         return
     pairs = [each.split("=", 1) for each in asked.wanted]
-    write(asked.environment, [f"{name}={secret(asked.project, place, access_token)}" for name, place in pairs])
+    lines = [f"{name}={secret(asked.project, place, access_token)}" for name, place in pairs]
+    write(asked.environment, lines, owner=asked.owner)
 
 
 if __name__ == "__main__":

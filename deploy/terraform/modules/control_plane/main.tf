@@ -25,26 +25,22 @@ locals {
   registry = split("/", var.image)[0]
   fetch    = file("${path.module}/fetch_secrets.py")
 
-  workspace = yamlencode({
-    load_from = [{
-      grpc_server = merge(
-        { location_name = "bandicoot" },
-        var.has_code_location ? { host = "127.0.0.1", port = 4000 } : { host = var.code_location_host, port = 443, ssl = true },
-      )
-    }]
+  # Two whole texts, since Terraform would make one type of a port and of true: text.
+  workspace = var.has_code_location ? yamlencode({
+    load_from = [{ grpc_server = { location_name = "bandicoot", host = "127.0.0.1", port = 4000 } }]
+    }) : yamlencode({
+    load_from = [{ grpc_server = { location_name = "bandicoot", host = var.code_location_host, port = 443, ssl = true } }]
   })
 
   # Read-only but for two folders in memory; the configuration of Dagster's instance lies in one of them.
-  dagster_options = join(" ", concat(
-    [
-      "--tmpfs /tmp",
-      "--tmpfs /opt/dagster:mode=1777",
-      "-v /etc/bandicoot/dagster.yaml:/opt/dagster/dagster.yaml:ro",
-      "-v /etc/bandicoot/workspace.yaml:/opt/dagster/workspace.yaml:ro",
-      "-e DAGSTER_HOME=/opt/dagster",
-    ],
-    [for name, value in var.environment : "-e '${name}=${value}'"],
-  ))
+  dagster_options = join(" ", [
+    "--tmpfs /tmp",
+    "--tmpfs /opt/dagster:mode=1777",
+    "-v /etc/bandicoot/dagster.yaml:/opt/dagster/dagster.yaml:ro",
+    "-v /etc/bandicoot/workspace.yaml:/opt/dagster/workspace.yaml:ro",
+    "-e DAGSTER_HOME=/opt/dagster",
+    "--env-file /etc/bandicoot/environment",
+  ])
 
   # Each process gets the secrets that it needs and no others.
   dagster_processes = merge(
@@ -85,9 +81,9 @@ locals {
     var.redis_mb > 0 ? {
       redis = {
         memory_mb = var.redis_mb + 100
-        fetched   = "--redis /run/bandicoot/redis.conf bandicoot-redis-url"
-        options   = "--user 0:0 -v /run/bandicoot/redis.conf:/redis.conf:ro"
-        command   = "${var.redis_image} redis-server /redis.conf --bind ${var.address} --save '' --appendonly no --maxmemory ${var.redis_mb}mb --maxmemory-policy volatile-lru"
+        fetched   = "--redis /run/bandicoot/redis.conf --owner 999 bandicoot-redis-url"
+        options   = "--user 999:999 --entrypoint redis-server -v /run/bandicoot/redis.conf:/redis.conf:ro"
+        command   = "${var.redis_image} /redis.conf --bind ${var.address} --save '' --appendonly no --maxmemory ${var.redis_mb}mb --maxmemory-policy volatile-lru"
       }
     } : {},
   )
@@ -106,6 +102,8 @@ locals {
       "/etc/bandicoot/dagster.yaml"     = var.dagster_yaml
       "/etc/bandicoot/workspace.yaml"   = local.workspace
       "/etc/bandicoot/fetch_secrets.py" = local.fetch
+      # In a file, so that no value needs quotes.
+      "/etc/bandicoot/environment" = join("", [for name, value in var.environment : "${name}=${value}\n"])
     },
     { for name, unit in local.units : "/etc/systemd/system/bandicoot-${name}.service" => unit },
   )

@@ -33,6 +33,16 @@ resource "google_compute_subnetwork" "this" {
   }
 }
 
+# The machine's own: without it, instances on Cloud Run might be given the address while the machine is away.
+resource "google_compute_address" "control" {
+  project      = var.project
+  region       = var.region
+  name         = "bandicoot-control"
+  address_type = "INTERNAL"
+  subnetwork   = google_compute_subnetwork.this.id
+  address      = cidrhost(var.subnet_range, 10)
+}
+
 # Where Cloud SQL and Memorystore put their private addresses. A shared network has its own already.
 resource "google_compute_global_address" "services" {
   count         = var.shared_network == null ? 1 : 0
@@ -112,5 +122,6 @@ resource "google_compute_firewall" "inside" {
 
 output "network" { value = local.network }
 output "subnetwork" { value = google_compute_subnetwork.this.id }
+output "control_address" { value = google_compute_address.control.address }
 # Cloud SQL and Memorystore wait for it.
 output "services" { value = one(google_service_networking_connection.services[*].id) }
