@@ -153,8 +153,8 @@ def parts(variables: dict[str, Any], caregivers: int) -> list[Part]:
 
 
 def n_alerts(variables: dict[str, Any]) -> int:
-    """Conditions of alert policies: seven always, and one each with a public service, a database and a Redis."""
-    return 7 + variables["api_is_public"] + variables["own_database"] + (variables["cache_home"] == "memorystore")
+    """Conditions of alert policies: eight always, and one each with a public service, a database and a Redis."""
+    return 8 + variables["api_is_public"] + variables["own_database"] + (variables["cache_home"] == "memorystore")
 
 
 def total(bill: list[Part]) -> float:

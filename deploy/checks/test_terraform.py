@@ -411,10 +411,24 @@ def test_the_dashboard_is_one_that_cloud_monitoring_takes(plans: Callable[..., R
     assert len(parsed.mosaic_layout.tiles) == 6
 
 
-def test_what_is_looked_for_in_logs_is_logged() -> None:
-    code = (cost.DEPLOY.parent / "bandicoot_core/pipeline/alarms.py").read_text()
-    assert "was not told by" in code
-    assert "was not told by" in (FOLDER / "modules/monitoring/main.tf").read_text()
+@pytest.mark.parametrize(
+    ("phrase", "where"),
+    [
+        ("was not told by", "bandicoot_core/pipeline/alarms.py"),
+        (" incidents opened", "bandicoot_dagster/alarm_sensor.py"),
+        ('name="alarms"', "bandicoot_dagster/alarm_sensor.py"),
+    ],
+)
+def test_what_is_looked_for_in_logs_is_logged(phrase: str, where: str) -> None:
+    assert phrase in (cost.DEPLOY.parent / where).read_text()
+
+
+@profiles
+def test_every_metric_of_logs_that_is_watched_is_made(plans: Callable[..., Resources], profile: str) -> None:
+    planned = plans(profile)
+    made = {each["name"] for each in _of(planned, "logging_metric").values()}
+    told = json.dumps([each["conditions"] for each in _of(planned, "monitoring_alert_policy").values()])
+    assert made == set(re.findall(r"logging\.googleapis\.com/user/([\w/]+)", told)) != set()
 
 
 # The cost table prices what the plan makes

@@ -23,7 +23,7 @@ import msgpack
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 SCHEMA: dict[str, Any] = json.loads(Path(__file__).with_name("google_schema.json").read_text())
-ADDRESS = "registry.terraform.io/hashicorp/google"
+ADDRESS = "hashicorp/google"
 UNKNOWN = msgpack.ExtType(0, b"\x00")
 
 # The messages of the protocol, as far as they are used: field, number, type; `[]` is many, `{}` by name.

@@ -183,6 +183,43 @@ resource "google_monitoring_alert_policy" "daemon_silent" {
   }
 }
 
+# The sensor `alarms` says with each look how many incidents it opened: a late list or model, a failed run and the like.
+# So they are heard of without a webhook, and where nobody outside can ask the service.
+resource "google_logging_metric" "incidents" {
+  project = var.project
+  name    = "bandicoot/incidents"
+  filter  = "resource.type=\"gce_instance\" AND \"incidents opened\" AND NOT \"alarms skipped: 0 incidents opened\""
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "INT64"
+    unit        = "1"
+  }
+}
+
+resource "google_monitoring_alert_policy" "incidents" {
+  project               = var.project
+  display_name          = "Bandicoot: an incident was opened"
+  combiner              = "OR"
+  notification_channels = local.channels
+  documentation {
+    content = "A list or model is late, a run failed for good, or another of docs/operations.md, Alarms. `bandicoot status` prints what is open, and what to do."
+  }
+  conditions {
+    display_name = "an incident was opened"
+    condition_threshold {
+      filter          = "resource.type = \"gce_instance\" AND metric.type = \"logging.googleapis.com/user/${google_logging_metric.incidents.name}\""
+      comparison      = "COMPARISON_GT"
+      threshold_value = 0
+      duration        = "0s"
+      aggregations {
+        alignment_period     = "300s"
+        per_series_aligner   = "ALIGN_SUM"
+        cross_series_reducer = "REDUCE_SUM"
+      }
+    }
+  }
+}
+
 # An alarm of Bandicoot's that reached nobody: pipeline/alarms.py logs it so.
 resource "google_logging_metric" "untold" {
   project = var.project
