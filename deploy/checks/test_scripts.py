@@ -7,6 +7,7 @@ revision has which traffic. The service and Cloud Monitoring are real HTTP serve
 import json
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -126,6 +127,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
         stand_in = tmp_path / "bin" / name
         stand_in.write_text(STAND_IN)
         stand_in.chmod(0o755)
+    # This Python itself: what stands for it in PATH may be slow to start.
+    (tmp_path / "bin" / "python3").symlink_to(os.path.realpath(sys.executable))
     # Tries that failed are two seconds apart; a test does not wait for them.
     (tmp_path / "bin" / "sleep").write_text("#!/bin/sh\n")
     (tmp_path / "bin" / "sleep").chmod(0o755)
