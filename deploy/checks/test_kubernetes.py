@@ -500,3 +500,42 @@ def test_sizes_are_given_to_jobs_that_there_are(dagster_values: dict[str, Any]) 
         if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant)
     }
     assert named.keys() <= jobs
+
+
+# --- the guide
+
+
+def guide_block(name: str) -> dict[str, Any]:
+    """The YAML of docs/kubernetes.md that begins with the name of a file."""
+    text = (DEPLOY.parent / "docs" / "kubernetes.md").read_text()
+    (block,) = re.findall(rf"```yaml\n# {re.escape(name)}\n(.*?)```", text, re.DOTALL)
+    return yaml.safe_load(block)
+
+
+def test_the_guides_values_are_taken_by_both_charts(dagster_values: dict[str, Any]) -> None:
+    objects = rendered(guide_block("api.yaml"))
+    for one in objects:
+        hold_to_kubernetes(one)
+    variables = of_kind(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {one["name"] for one in variables if one["name"].startswith("BANDICOOT_")} <= known_settings()
+    schema = json.loads((DEPLOY / "checks" / "dagster-values.schema.json").read_text())
+    mine = guide_block("mine.yaml")
+    for name, values in mine.items():
+        jsonschema.validate({**dagster_values, name: {**dagster_values[name], **values}}, schema)
+
+
+def test_the_guide_says_the_sizes_and_the_release_that_the_values_have(dagster_values: dict[str, Any]) -> None:
+    guide = (DEPLOY.parent / "docs" / "kubernetes.md").read_text()
+    launcher = dagster_values["runLauncher"]["config"]["customRunLauncher"]["config"]
+    for size, given in launcher["sizes"].items():
+        requests = given["container_config"]["resources"]["requests"]
+        row = next(line for line in guide.splitlines() if line.startswith(f"| `{size}` |"))
+        if size != "gpu":
+            memory, most = requests["memory"], given["container_config"]["resources"]["limits"]["memory"]
+            assert f"{requests['cpu']} CPU, {memory[:-2]} GiB, at most {most[:-2]} GiB" in row
+        assert f"`{given['pod_spec_config']['node_selector']['bandicoot/pool']}`" in row
+    for job in launcher["job_sizes"]:
+        assert f"`{job}`" in guide
+    (pinned,) = re.findall(r"^dagster==(\S+)$", (DEPLOY.parent / "constraints.txt").read_text(), re.MULTILINE)
+    versions = set(re.findall(r"dagster/dagster --version (\S+)", guide + DAGSTER_VALUES.read_text()))
+    assert versions == {pinned}
