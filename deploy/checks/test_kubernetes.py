@@ -1,4 +1,4 @@
-"""The two Helm pieces: what they render is valid, and holds what matters; what Dagster's chart is told is what it knows.
+"""The two Helm pieces: what they render is valid and holds what matters; what Dagster's chart is told, it knows.
 
 Charts are rendered with Helm itself, objects are held to Kubernetes' own schemas. Dagster's chart is not at hand:
 its values are held to a schema made from its documentation, and its instance to deploy/dagster.yaml.

@@ -127,6 +127,6 @@ set_images_of_runs() {
     if exists services "$CODE"; then
         change gcloud run services update "$CODE" "${in_place[@]}" --image "$image" || return 1
     else
-        say "the code location is on the control machine: terraform apply -var image=$image brings it the image"
+        say "the code location is on the control machine, which gets the image by: terraform apply -var image=$image"
     fi
 }

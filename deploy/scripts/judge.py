@@ -6,8 +6,9 @@
 - the three newest executions of the job that trains, all since the deployment, failed.
 
 No requests are no reason: the smoke test asks the revision at each step. Exit codes: 0 it may; 1 a trigger has fired;
-2 nobody could be asked, which deploy.sh takes for a trigger: who cannot see does not go on. Needs only Python and gcloud.
+2 nobody could be asked, which deploy.sh takes for a trigger: who cannot see does not go on. It needs Python and gcloud.
 """
+# ruff: noqa: S310, S603, S607, T201 - it asks Google, by addresses of ours and gcloud, and says what it found
 
 import argparse
 import json
