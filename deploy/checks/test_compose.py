@@ -3,6 +3,7 @@
 Its commands and scripts are run, without containers, by tests/local_production.
 """
 
+import os
 import re
 import subprocess
 import tomllib
@@ -135,6 +136,10 @@ def test_every_file_that_a_command_names_is_mounted() -> None:
         words = [*service.get("entrypoint", []), *service.get("command", [])]
         paths = {word.split("=")[-1] for word in words if re.search(r"(^|=)/(etc|opt)/\S+\.\w+$", word)}
         assert paths <= there, f"{name}: {paths - there} is not mounted"
+
+
+def test_postgresqls_image_executes_the_first_start_and_does_not_read_it_into_its_own_shell() -> None:
+    assert os.access(DEPLOY / "compose" / "first_start.sh", os.X_OK)
 
 
 def test_every_volume_is_declared_and_used() -> None:

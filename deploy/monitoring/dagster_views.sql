@@ -13,7 +13,8 @@ RETURNS TABLE (job text, status text, partition text, created_at timestamptz, st
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     SELECT pipeline_name, status, partition, create_timestamp AT TIME ZONE 'UTC', to_timestamp(start_time),
         to_timestamp(end_time)
-    FROM runs WHERE create_timestamp BETWEEN earliest AT TIME ZONE 'UTC' AND latest AT TIME ZONE 'UTC'
+    FROM runs
+    WHERE create_timestamp BETWEEN (earliest AT TIME ZONE 'UTC') AND (latest AT TIME ZONE 'UTC')
 $$;
 
 -- The newest report of each day.

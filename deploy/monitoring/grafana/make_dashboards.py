@@ -77,8 +77,8 @@ SYSTEM = [
     metric(
         "Share of requests that fail (alert above 5%)",
         (
-            f'sum(rate(bandicoot_api_request_seconds_count{{{_CLIENTS},status="5xx"}}[$__rate_interval])) '
-            f"/ sum(rate(bandicoot_api_request_seconds_count{{{_CLIENTS}}}[$__rate_interval]))",
+            f'(sum(rate(bandicoot_api_request_seconds_count{{{_CLIENTS},status="5xx"}}[$__rate_interval])) '
+            f"or vector(0)) / sum(rate(bandicoot_api_request_seconds_count{{{_CLIENTS}}}[$__rate_interval]))",
             "5xx",
         ),
         unit="percentunit",
@@ -252,8 +252,11 @@ EXPERIMENT = [
     ),
     lines(
         "Share of caregivers rolled out to",
-        "SELECT in_force_at AS time, experiment AS metric, rollout_share FROM bandicoot.experiment_rollouts "
-        "WHERE $__timeFilter(in_force_at) ORDER BY 1",
+        # As of each day: the share in force may have come before the time that is shown.
+        "SELECT day AS time, experiment AS metric, (SELECT rollout_share FROM bandicoot.experiment_rollouts AS rollout "
+        "WHERE rollout.experiment = known.experiment AND in_force_at <= day ORDER BY in_force_at DESC LIMIT 1) "
+        "AS share FROM (SELECT DISTINCT experiment FROM bandicoot.experiment_rollouts) AS known, "
+        "generate_series($__timeFrom()::timestamptz, $__timeTo()::timestamptz, '1 day') AS day ORDER BY 1",
         unit="percentunit",
     ),
     table(
