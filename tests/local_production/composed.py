@@ -138,13 +138,14 @@ class Composed:
                 end(process, 15)  # type: ignore[arg-type]
 
     @contextmanager
-    def served(self, service: str, *words: str) -> Iterator["subprocess.Popen[bytes]"]:
-        """A service's command that goes on, ended on exit; `words` are put in place of its last ones."""
-        command = self.command(service)
+    def served(self, service: str, **ports: str) -> Iterator["subprocess.Popen[bytes]"]:
+        """A service's command that goes on, ended on exit; `port_4000="50123"` puts a free port in place of its own."""
+        free = {name.removeprefix("port_"): port for name, port in ports.items()}
+        command = [free.get(word, word) for word in self.command(service)]
         log = self.folder / f"{service}.log"
         with log.open("wb") as written:
             process = subprocess.Popen(
-                [*command[: len(command) - len(words)], *words],
+                command,
                 cwd=self.folder,
                 env=self.environment(service),
                 stdout=written,

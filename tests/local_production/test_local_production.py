@@ -54,7 +54,7 @@ def scraped(site: Composed) -> dict[str, set[str]]:
     create = ["bandicoot", "api", "keys", "create", "--client", "centre", "--scope", "read", "--scope", "call"]
     key = next(line for line in site.run("schema", *create).splitlines() if line.startswith("bdc_"))
     who = {"Authorization": f"Bearer {key}"}
-    with site.served("api", port) as process:
+    with site.served("api", port_8080=port) as process:
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: _answers(f"{url}/health"), process, site.folder / "api.log")
         assert httpx.get(f"{url}/ready").json()["is_ready"], "the service does not stand on the list that was made"
@@ -172,6 +172,28 @@ def test_panels_ask_sources_that_are_provisioned() -> None:
     for name, panel in panels():
         for target in panel.get("targets", []):
             assert known[target["datasource"]["uid"]] == target["datasource"]["type"], (name, panel["title"])
+
+
+def test_the_code_location_and_the_webserver_start_and_are_healthy(site: Composed) -> None:
+    code_port, port = str(free_port()), str(free_port())
+    text = (DEPLOY / "compose" / "workspace.yaml").read_text()
+    (site.folder / "dagster" / "workspace.yaml").write_text(
+        text.replace("host: code-location", "host: localhost").replace("4000", code_port)
+    )
+
+    def is_healthy(service: str, own: str, here: str) -> bool:
+        check = [word.replace(own, here) for word in services()[service]["healthcheck"]["test"][1:]]
+        return subprocess.run(check, env=site.environment(service), capture_output=True, check=False).returncode == 0
+
+    with site.served("code-location", port_4000=code_port) as code:
+        log = site.folder / "code-location.log"
+        wait_until(lambda: is_healthy("code-location", "4000", code_port), code, log, timeout_seconds=180)
+        with site.served("webserver", port_3000=port) as web:
+            log = site.folder / "webserver.log"
+            wait_until(lambda: is_healthy("webserver", "3000", port), web, log, timeout_seconds=180)
+            asked = "{ repositoriesOrError { ... on RepositoryConnection { nodes { location { name } } } } }"
+            found = httpx.post(f"http://127.0.0.1:{port}/graphql", json={"query": asked}, timeout=60).json()
+    assert found["data"]["repositoriesOrError"]["nodes"] == [{"location": {"name": "bandicoot"}}]
 
 
 @pytest.mark.parametrize("service", ["code-location", "daemon", "webserver", "api"])
