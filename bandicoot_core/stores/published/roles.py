@@ -69,7 +69,8 @@ RIGHTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "dead_letters": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "noted_opens": ("SELECT", "INSERT", "UPDATE"),
     },
-    # It counts: of tables about caregivers it reads the columns that name nobody, neither by id nor by key.
+    # It counts: of tables about caregivers it reads the columns that name nobody, neither by id nor by key. Each of
+    # them is as old as its table: rights are applied at older revisions as well.
     WATCHER: {
         "list_publications": ("SELECT",),
         "model_versions": ("SELECT",),
@@ -80,7 +81,7 @@ RIGHTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "call_list": _columns("call_date", "district", "state", "whittle_index", "ab_arm", "propensity"),
         "call_outcomes": _columns("call_date", "attempted_at", "outcome"),
         "caregiver_states": _columns("district", "state", "status", "ab_arm", "cluster_id"),
-        "experiment_assignments": _columns("experiment", "assigned_at", "draw"),
+        "experiment_assignments": _columns("experiment", "assigned_at"),
         "dead_letters": _columns("source", "kind", "received_at", "n_received"),
     },
 }
