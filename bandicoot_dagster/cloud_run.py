@@ -98,7 +98,7 @@ class CloudRunLauncher(CloudRunRunLauncher):
                 int, default_value=7200, description=f"Seconds that a run without {MAX_RUNTIME_SECONDS_TAG} may take"
             ),
             "jobs": dg.Field(
-                dg.Map(str, dg.StringSource),
+                {str: dg.StringSource},
                 description=f"Cloud Run Job for each size that the tag {SIZE_TAG} may name; {SMALL!r} must be there",
             ),
             "api_endpoint": dg.Field(
@@ -253,7 +253,7 @@ class CloudRunLauncher(CloudRunRunLauncher):
 
 
 def _limit_of(run: dg.DagsterRun) -> float | None:
-    """Seconds after which Dagster fails a run, None when the run does not say. What is no number, Dagster passes over."""
+    """Seconds after which Dagster fails a run, None when the run does not say, or says what is no number."""
     try:
         return max(float(run.tags.get(MAX_RUNTIME_SECONDS_TAG, 0)), 0) or None
     except ValueError:

@@ -1,7 +1,7 @@
 """Cloud Run's Admin API as far as a launcher of runs speaks it, over gRPC with TLS: executions are processes here.
 
 An execution runs the arguments that the request gives for its container, which has no command of its own, with the
-environment of its Job. Refusals and silence are put in by `refuse`. What is not here: quotas, images, several tasks,
+environment of its Job. Refusals and silence are put in by `refusing`. What is not here: quotas, images, several tasks,
 and the minutes that a container may need to start.
 """
 
@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
@@ -36,12 +35,16 @@ SILENCE = "silence"
 
 @dataclass
 class Refusal:
-    """What a method answers instead: how often (None: until taken back), and whether it does what it was asked, too."""
+    """What a method answers instead: how often (None: until taken back), and whether it does what it was asked, too.
+
+    The first `n_spared` requests are answered.
+    """
 
     method: str
     code: grpc.StatusCode | str
     n_times: int | None = None
     does_it_all_the_same: bool = False
+    n_spared: int = 0
     n_given: int = 0
 
 
@@ -71,6 +74,7 @@ class CloudRun:
     requests: list[tuple[str, Any]] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    is_over: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
     def refusing(self, method: str, code: grpc.StatusCode | str, **how: Any) -> Iterator[Refusal]:
@@ -167,16 +171,18 @@ class CloudRun:
             if refusal.does_it_all_the_same:
                 do(request, context)
             if isinstance(refusal.code, str):
-                time.sleep(_SILENCE_SECONDS)
-                context.abort(grpc.StatusCode.UNAVAILABLE, "too late")
-            context.abort(refusal.code, f"refused {method}, as the test asked for")
+                self.is_over.wait(_SILENCE_SECONDS)
+            code = grpc.StatusCode.UNAVAILABLE if isinstance(refusal.code, str) else refusal.code
+            return context.abort(code, f"refused {method}, as the test asked for")
 
         return answered
 
     def _refusal(self, method: str) -> Refusal | None:
         with self.lock:
             for refusal in self.refusals:
-                if refusal.method == method and (refusal.n_times is None or refusal.n_given < refusal.n_times):
+                if refusal.method == method and refusal.n_spared > 0:
+                    refusal.n_spared -= 1
+                elif refusal.method == method and (refusal.n_times is None or refusal.n_given < refusal.n_times):
                     refusal.n_given += 1
                     return refusal
         return None
@@ -245,13 +251,12 @@ def cloud_run_server(
             for name, (kind, serialize, do) in of_service.items()
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
-    credentials = grpc.ssl_server_credentials(
-        [(certificates.key.read_bytes(), certificates.certificate.read_bytes())]
-    )
+    credentials = grpc.ssl_server_credentials([(certificates.key.read_bytes(), certificates.certificate.read_bytes())])
     cloud_run.address = f"localhost:{server.add_secure_port('localhost:0', credentials)}"
     server.start()
     try:
         yield cloud_run
     finally:
+        cloud_run.is_over.set()
         cloud_run.end()
         server.stop(grace=0)
