@@ -198,8 +198,12 @@ class CloudRunLauncher(CloudRunRunLauncher):
         )
 
     def _start(self, run: dg.DagsterRun, request: run_v2.RunJobRequest) -> str:
-        """The full name of a new execution, asked for again and again within `run_job_retry`."""
-        give_up_at = time.monotonic() + self.run_job_retry_timeout
+        """The full name of a new execution, asked for again and again within `run_job_retry`.
+
+        Twice as long while it is not known whether one was started: a second worker would be sent away by Dagster, but
+        has to be paid.
+        """
+        began_at = time.monotonic()
         is_unsure = False
         while True:
             try:
@@ -214,7 +218,8 @@ class CloudRunLauncher(CloudRunRunLauncher):
                     raise
                 failure = error
                 is_unsure = is_unsure or code is None or code >= 500 or code in _UNSURE_CODES
-            if time.monotonic() + self.run_job_retry_wait > give_up_at:
+            patience = self.run_job_retry_timeout * (2 if is_unsure else 1)
+            if time.monotonic() + self.run_job_retry_wait > began_at + patience:
                 cause = UnreachableError(f"{request.name}: Cloud Run started no execution ({failure})")
                 cause.__cause__ = failure
                 raise CloudRunUnavailableError(f"{cause}; run {run.run_id} has to wait") from cause

@@ -139,7 +139,7 @@ def server() -> Iterator[CloudRun]:
 
 @pytest.fixture(scope="module")
 def instance(server: CloudRun) -> Iterator[dg.DagsterInstance]:
-    """The launcher asks again at once, and gives up after a second."""
+    """The launcher asks again at once, and gives up after two seconds."""
     launcher = {
         "module": "bandicoot_dagster.cloud_run",
         "class": "CloudRunLauncher",
@@ -147,7 +147,7 @@ def instance(server: CloudRun) -> Iterator[dg.DagsterInstance]:
             "project": "bandicoot-project",
             "region": "asia-south1",
             "jobs": JOBS,
-            "run_job_retry": {"wait": 0, "timeout": 1},
+            "run_job_retry": {"wait": 0, "timeout": 2},
             "api_endpoint": server.address,
         },
     }
@@ -269,7 +269,7 @@ def test_a_start_that_is_refused_for_now_is_asked_for_again(site: Site, code: gr
 def test_a_start_that_was_heard_and_not_answered_is_not_repeated(
     site: Site, code: grpc.StatusCode | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cloud_run, "_START_SECONDS", 0.5)
+    monkeypatch.setattr(cloud_run, "_START_SECONDS", 2.2)  # longer than it would go on asking if it were sure
     run = site.new_run()
     with (
         site.server.refusing("RunJob", code, does_it_all_the_same=True),
@@ -379,7 +379,7 @@ def test_the_instance_on_cloud_run_is_the_usual_one_but_for_what_the_file_says()
     assert queue["max_user_code_failure_retries"] > 0  # without it a run that cannot be started is failed
     changed: dict[str, Any] = here["run_monitoring"]
     assert launcher["config"]["run_timeout"] == changed["max_runtime_seconds"]
-    assert launcher["config"]["run_job_retry"]["timeout"] < changed["start_timeout_seconds"]
+    assert 2 * launcher["config"]["run_job_retry"]["timeout"] < changed["start_timeout_seconds"]
     assert (changed.pop("start_timeout_seconds"), changed.pop("cancel_timeout_seconds")) == (600, 60)
     del usual["run_monitoring"]["start_timeout_seconds"], usual["run_monitoring"]["cancel_timeout_seconds"]
     assert here == usual

@@ -40,7 +40,7 @@ class Operator:
         return str(self.site.dagster.ask(query)["terminateRun"]["__typename"])
 
     def run(self, run_id: str) -> dict[str, Any]:
-        fields = "status rootRunId tags { key value } stats { ... on RunStatsSnapshot { startTime } }"
+        fields = "status tags { key value }"
         found: dict[str, Any] = self.site.dagster.ask(
             f'{{ runOrError(runId: "{run_id}") {{ ... on Run {{ {fields} }} }} }}'
         )
@@ -50,12 +50,14 @@ class Operator:
         return str(self.run(run_id)["status"])
 
     def log(self, run_id: str) -> str:
-        query = f'{{ logsForRun(runId: "{run_id}") {{ ... on EventConnection {{ events {{ ... on MessageEvent {{ message }} }} }} }} }}'
-        events = self.site.dagster.ask(query)["logsForRun"]["events"]
-        return "\n".join(event.get("message", "") for event in events)
+        events = "events { ... on MessageEvent { message } }"
+        query = f'{{ logsForRun(runId: "{run_id}") {{ ... on EventConnection {{ {events} }} }} }}'
+        found = self.site.dagster.ask(query)["logsForRun"]["events"]
+        return "\n".join(event.get("message", "") for event in found)
 
     def retry_of(self, run_id: str) -> str | None:
-        query = f'{{ runsOrError(filter: {{tags: [{{key: "dagster/parent_run_id", value: "{run_id}"}}]}}) {{ ... on Runs {{ results {{ runId }} }} }} }}'
+        tag = f'{{key: "dagster/parent_run_id", value: "{run_id}"}}'
+        query = f"{{ runsOrError(filter: {{tags: [{tag}]}}) {{ ... on Runs {{ results {{ runId }} }} }} }}"
         found = self.site.dagster.ask(query)["runsOrError"]["results"]
         return str(found[0]["runId"]) if found else None
 

@@ -21,7 +21,7 @@ from tests.servers.bigquery import service_account
 from tests.servers.certificates import make_certificates
 from tests.servers.cloud_run import CloudRun, cloud_run_server
 from tests.servers.cloud_run_code import FOLDER_VARIABLE
-from tests.servers.dagster import DagsterServer, _listens, _serves_jobs
+from tests.servers.dagster import DagsterServer, listens, serves_jobs
 from tests.servers.processes import end, free_port, kill, private_folder, wait_until
 from tests.servers.tls_front import tls_front
 
@@ -63,7 +63,7 @@ def dagster_on_cloud_run(storage_url: str, folder: Path) -> Iterator[Site]:
             cloud_run_server(dict.fromkeys(jobs.values(), worker), folder, certificates)
         )
         instance["run_launcher"]["config"]["api_endpoint"] = cloud_run.address
-        instance["run_launcher"]["config"]["run_job_retry"] = {"wait": 1, "timeout": 2}
+        instance["run_launcher"]["config"]["run_job_retry"] = {"wait": 1, "timeout": 3}
         instance["run_coordinator"]["config"]["user_code_failure_retry_delay"] = _SECONDS
         instance["run_monitoring"]["poll_interval_seconds"] = _SECONDS
         (home / "dagster.yaml").write_text(yaml.safe_dump(instance))
@@ -93,7 +93,7 @@ def dagster_on_cloud_run(storage_url: str, folder: Path) -> Iterator[Site]:
         code = start(
             "code location",
             *("dagster", "api", "grpc", "--host", "localhost", "--port", str(code_port)),
-            *("--module-name", "tests.servers.cloud_run_code"),
+            *("--module-name", "tests.servers.cloud_run_code", "--use-python-environment-entry-point"),
         )
         open_until_end.callback(kill, code[0])
         tls_port = open_until_end.enter_context(tls_front(code_port, certificates))
@@ -103,11 +103,11 @@ def dagster_on_cloud_run(storage_url: str, folder: Path) -> Iterator[Site]:
         workspace.write_text(yaml.safe_dump(where))
         web = start("webserver", "dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "-w", str(workspace))
         open_until_end.callback(end, web[0], signal.SIGTERM)
-        wait_until(lambda: _listens(code_port), *code, timeout_seconds=180)
+        wait_until(lambda: listens(code_port), *code, timeout_seconds=180)
         daemon = start("daemon", "tests.servers.dagster_on_cloud_run", str(workspace))
         open_until_end.callback(end, daemon[0], signal.SIGTERM)
         dagster = DagsterServer(f"http://127.0.0.1:{port}", daemon[0])
-        wait_until(lambda: _serves_jobs(dagster), *web, timeout_seconds=180)
+        wait_until(lambda: serves_jobs(dagster), *web, timeout_seconds=180)
         yield Site(dagster, cloud_run, waiting, daemon[1])
 
 
@@ -117,7 +117,7 @@ def daemon(workspace: str) -> None:
     from dagster._core.workspace.load_target import WorkspaceFileTarget
     from dagster._daemon.auto_run_reexecution.event_log_consumer import EventLogConsumerDaemon
     from dagster._daemon.controller import daemon_controller_from_instance
-    from dagster._daemon.monitoring import MonitoringDaemon
+    from dagster._daemon.daemon import MonitoringDaemon
     from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
     with (
