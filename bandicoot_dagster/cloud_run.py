@@ -46,8 +46,8 @@ _START_SECONDS = 30
 _CANCEL_TRIES = 3
 _END_SECONDS = 600
 """How much later than Dagster Cloud Run ends a run: only when Dagster's daemon, which would, is not there."""
-_LONGEST_SECONDS = 6 * 86_400
-"""Cloud Run takes no longer limit than a week."""
+_LONGEST_SECONDS = 86_400
+"""Cloud Run's longest limit, but for a preview of more. With a GPU it is an hour, and more is refused."""
 _LOOK_BACK = 100
 """Executions of a Job, the newest, among which one that got no tag is looked for."""
 
@@ -193,7 +193,7 @@ class CloudRunLauncher(CloudRunRunLauncher):
             name=self.job_of(run),
             overrides=overrides(
                 container_overrides=[overrides.ContainerOverride(args=worker.get_command_args())],
-                timeout=timedelta(seconds=min(_limit_of(run) or self.run_timeout, _LONGEST_SECONDS) + _END_SECONDS),
+                timeout=timedelta(seconds=min((_limit_of(run) or self.run_timeout) + _END_SECONDS, _LONGEST_SECONDS)),
             ),
         )
 
