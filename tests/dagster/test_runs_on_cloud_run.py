@@ -110,6 +110,9 @@ def test_a_run_goes_from_the_webserver_to_an_execution_and_back(operator: Operat
     assert execution.message.job == "bandicoot-run-small"
     assert {"key": EXECUTION_TAG, "value": execution.message.name} in operator.run(run_id)["tags"]
     assert "Started an execution on Cloud Run" in operator.log(run_id)
+    command = " ".join(execution.message.template.containers[0].args)
+    assert "BANDICOOT_DAGSTER_STORAGE_URL" in command
+    assert "postgresql" not in command  # the variable is named; its value is the Job's
 
 
 def test_the_execution_of_a_failed_run_fails_and_is_not_repeated(operator: Operator) -> None:

@@ -72,7 +72,7 @@ def dagster_on_cloud_run(storage_url: str, folder: Path) -> Iterator[Site]:
             "GOOGLE_CLOUD_REGION": "asia-south1",
             "GOOGLE_APPLICATION_CREDENTIALS": str(service_account(folder, "http://localhost:1")),
             "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(certificates.ca),
-            "BANDICOOT_CODE_HOST": "localhost",
+            "CODE_LOCATION_HOST": "localhost",
         }
 
         def start(name: str, *arguments: str) -> tuple["subprocess.Popen[bytes]", Path]:
