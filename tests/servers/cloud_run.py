@@ -12,7 +12,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -153,8 +153,7 @@ class CloudRun:
     def end(self) -> None:
         """Kill what still runs."""
         for execution in self.executions:
-            if execution.process.poll() is None:
-                os.killpg(execution.process.pid, signal.SIGKILL)
+            _kill(execution.process)
             execution.process.wait()
 
     def answer(self, method: str, do: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[..., Any]:
@@ -220,7 +219,13 @@ def _kill_later(process: "subprocess.Popen[bytes]") -> None:
     try:
         process.wait(_GRACE_SECONDS)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        _kill(process)
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        with suppress(ProcessLookupError):  # it ended just now
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @contextmanager
