@@ -208,7 +208,8 @@ class CloudRunLauncher(CloudRunRunLauncher):
         while True:
             try:
                 if is_unsure:
-                    for begun in self._executions_of(run):
+                    begun = self._begun(run)
+                    if begun is not None:
                         return str(begun.name)
                     is_unsure = False
                 return str(self.jobs_client.run_job(request=request, timeout=_START_SECONDS).metadata.name)
@@ -225,6 +226,17 @@ class CloudRunLauncher(CloudRunRunLauncher):
                 raise CloudRunUnavailableError(f"{cause}; run {run.run_id} has to wait") from cause
             _logger.warning("run %s is not started yet: %s", run.run_id, failure)
             time.sleep(self.run_job_retry_wait)
+
+    def _begun(self, run: dg.DagsterRun) -> run_v2.Execution | None:
+        """The execution that was started for a run, if one was.
+
+        One that has ended while the run still waits for its worker came too early: when the run was back in the queue.
+        """
+        newest = next(iter(self._executions_of(run)), None)
+        if newest is None or not _has_ended(newest):
+            return newest
+        status = check.not_none(self._instance.get_run_by_id(run.run_id)).status
+        return None if status == dg.DagsterRunStatus.STARTING else newest
 
     def _cancel(self, execution: run_v2.Execution, *, is_trial: bool) -> None:
         request = run_v2.CancelExecutionRequest(name=execution.name, validate_only=is_trial)

@@ -287,6 +287,30 @@ def test_a_start_that_was_heard_and_not_answered_is_not_repeated(
     assert site.again(run).tags[EXECUTION_TAG] == execution.message.name
 
 
+def test_a_worker_that_came_before_the_run_was_due_again_is_not_taken_for_its_own(site: Site) -> None:
+    run = site.new_run()
+    site.launch(run)
+    [early] = site.server.of_run(run.run_id)
+    early.process.kill()
+    until(lambda: early.message.failed_count == 1)
+    with site.server.refusing("RunJob", Code.UNAVAILABLE, n_times=1):
+        site.launch(run)
+    [_, own] = site.server.of_run(run.run_id)
+    assert site.again(run).tags[EXECUTION_TAG] == own.message.name
+
+
+def test_a_worker_that_was_quicker_than_the_answer_is_taken(site: Site) -> None:
+    run = site.new_run()
+    site.launch(run)
+    [execution] = site.server.of_run(run.run_id)
+    site.end_workers(0)
+    until(lambda: execution.message.succeeded_count == 1)
+    site.instance.handle_new_event(_started(run))
+    with site.server.refusing("RunJob", Code.UNAVAILABLE, n_times=1):
+        site.launch(run)
+    assert site.server.of_run(run.run_id) == [execution]
+
+
 def test_a_run_that_cannot_be_started_goes_back_into_the_queue(site: Site) -> None:
     run = site.new_run()
     with (
