@@ -14,9 +14,7 @@ from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.job import UserDefinedDagsterK8sConfig
 
 from bandicoot_core.errors import InvalidSettingError
-
-SIZE_TAG = "bandicoot/size"
-"""Tag of a run that names the size of its pod; it is set in the Launchpad, or in a job's or schedule's tags."""
+from bandicoot_dagster.run_sizes import SIZE_TAG
 
 _PARTS = ("container_config", "pod_spec_config", "pod_template_spec_metadata", "job_spec_config")
 

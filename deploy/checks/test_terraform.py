@@ -374,10 +374,10 @@ def test_what_the_machine_is_told_can_be_read_and_starts_what_belongs_there(
         "load_from": [{"grpc_server": {"host": "127.0.0.1", "port": 4000, "location_name": "bandicoot"}}]
     }
     dagster = yaml.safe_load(files["/etc/bandicoot/dagster.yaml"])
-    everywhere = yaml.safe_load((cost.DEPLOY / "dagster.yaml").read_text())
+    everywhere = yaml.safe_load((cost.DEPLOY / "dagster.cloudrun.yaml").read_text())
     assert {key: value for key, value in dagster.items() if key != "run_launcher"} == everywhere
     jobs = {each["name"] for each in _of(plans(profile), "cloud_run_v2_job").values()}
-    assert set(dagster["run_launcher"]["config"]["job_name_by_code_location"].values()) <= jobs
+    assert set(dagster["run_launcher"]["config"]["jobs"].values()) == jobs - {"bandicoot-migrate"}
 
 
 @pytest.mark.parametrize("profile", ["development", "lean"])

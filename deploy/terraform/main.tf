@@ -65,22 +65,24 @@ locals {
     BANDICOOT_POOL_SIZE = "2"
   })
 
-  # The instance of Dagster as everywhere, and how runs are started here.
-  dagster_yaml = join("\n", [
-    file("${path.module}/../dagster.yaml"),
-    yamlencode({
-      run_launcher = {
-        module = var.run_launcher.module
-        class  = var.run_launcher.class
-        config = merge({
-          project                   = var.project
-          region                    = var.region
-          job_name_by_code_location = { bandicoot = "bandicoot-run-small" }
-          run_timeout               = 8100
-        }, jsondecode(var.run_launcher.config))
-      }
-    }),
-  ])
+  run_sizes = merge(
+    { small = merge(local.size.small_run, { has_gpu = false }), large = merge(local.size.large_run, { has_gpu = false }) },
+    var.has_gpu_job ? { gpu = { cpu = 4, memory_gib = 16, engine_memory = "10GB", has_gpu = true } } : {},
+  )
+
+  # Dagster's instance as wherever runs are started on Cloud Run, with the names of this project.
+  dagster_yaml = yamlencode(merge(yamldecode(file("${path.module}/../dagster.cloudrun.yaml")), {
+    run_launcher = {
+      module = var.run_launcher.module
+      class  = var.run_launcher.class
+      config = merge({
+        project     = var.project
+        region      = var.region
+        jobs        = { for size in keys(local.run_sizes) : size => "bandicoot-run-${size}" }
+        run_timeout = 7200
+      }, jsondecode(var.run_launcher.config))
+    }
+  }))
 }
 
 resource "google_project_service" "this" {
@@ -188,17 +190,14 @@ module "runs" {
   has_code_location = !local.is_code_on_vm
   has_nat           = var.has_nat
   is_protected      = var.is_protected
-  sizes = merge(
-    { small = merge(local.size.small_run, { has_gpu = false }), large = merge(local.size.large_run, { has_gpu = false }) },
-    var.has_gpu_job ? { gpu = { cpu = 4, memory_gib = 16, engine_memory = "10GB", has_gpu = true } } : {},
-  )
-  environment     = local.code_environment
-  secrets         = local.code_secrets
-  owner_secret    = "bandicoot-owner-url"
-  redis_ca_secret = local.has_memorystore ? "bandicoot-redis-ca" : null
-  deployer        = module.identities.deployer
-  has_deployer    = var.github_repository != null
-  depends_on      = [module.secrets, module.database]
+  sizes             = local.run_sizes
+  environment       = local.code_environment
+  secrets           = local.code_secrets
+  owner_secret      = "bandicoot-owner-url"
+  redis_ca_secret   = local.has_memorystore ? "bandicoot-redis-ca" : null
+  deployer          = module.identities.deployer
+  has_deployer      = var.github_repository != null
+  depends_on        = [module.secrets, module.database]
 }
 
 module "service" {

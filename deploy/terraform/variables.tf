@@ -213,7 +213,7 @@ variable "run_launcher" {
     config = optional(string, "{}")
   })
   default = {
-    module = "dagster_contrib_gcp.cloud_run.run_launcher"
-    class  = "CloudRunRunLauncher"
+    module = "bandicoot_dagster.cloud_run"
+    class  = "CloudRunLauncher"
   }
 }

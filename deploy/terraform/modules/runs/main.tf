@@ -158,8 +158,9 @@ resource "google_cloud_run_v2_job" "run" {
     template {
       service_account = var.identities["runs"]
       max_retries     = 0
-      # As long as deploy/dagster.yaml lets a run be, and a quarter of an hour for its end.
-      timeout                       = "8100s"
+      # As long as Dagster lets a run be, and a quarter of an hour for its end; Google lets nothing with a GPU take more
+      # than an hour. The launcher gives each run its own limit.
+      timeout                       = each.value.has_gpu ? "3600s" : "8100s"
       gpu_zonal_redundancy_disabled = each.value.has_gpu ? true : null
 
       dynamic "node_selector" {
