@@ -288,6 +288,6 @@ def test_a_caregiver_who_is_forgotten_is_not_written_again_by_a_fill_under_way(
     redis_server.resume()
     filling.join()
     forgetting.join()
-    assert removed == [1]
+    assert removed == [2]  # her state, and the list
     assert forgotten not in redis_server.names()
     assert IDS[-1] not in cached.current.read_states(IDS).states
