@@ -51,15 +51,15 @@ def refuse_unknown_keys(connection: psycopg.Connection, lake: Lake) -> None:
         return
     given, known = highest_key(connection), highest_key_in(lake, _REGISTRY, snapshots[-1])
     if known > given:
+        remedy = (
+            "run `bandicoot lake reconcile`, then run again"
+            if given
+            else "restore bandicoot.caregiver_keys from a backup, or begin with an empty lake (docs/recovery.md)"
+        )
         raise InvalidInputError(
             f"the lake's caregivers/{snapshots[-1]} knows keys up to {known}, the database has given "
-            f"{given or 'none'}: it was restored to an earlier moment, or belongs to another lake, and new caregivers would get keys that "
-            "are somebody else's in the lake; "
-            + (
-                "run `bandicoot lake reconcile`, then run again"
-                if given
-                else "restore bandicoot.caregiver_keys from a backup, or begin with an empty lake; docs/recovery.md"
-            )
+            f"{given or 'none'}: it was restored to an earlier moment, or belongs to another lake, and new caregivers "
+            f"would get keys that are somebody else's in the lake; {remedy}"
         )
 
 
