@@ -119,7 +119,9 @@ def rebuild_published(stores: Installation, *, rebuilt_at: datetime) -> Rebuildi
     # The newest first: it brings the states, and the older ones leave them as they are then.
     for day in plan.lists:
         with stores.sole_writer("published_call_list", [day.isoformat()], holder=RUN_ID):
-            materialize_published_call_list(stores, day, run_id=RUN_ID, published_at=rebuilt_at)
+            materialize_published_call_list(
+                stores, day, run_id=RUN_ID, published_at=rebuilt_at, has_states=_has_states(stores.lake, day)
+            )
     return plan
 
 
@@ -193,6 +195,13 @@ def _published_lists(lake: Lake) -> dict[date, str]:
         for manifest in manifests
         if not manifest.facts["refusals"]
     }
+
+
+def _has_states(lake: Lake, day: date) -> bool:
+    """Whether the lake still has what everybody's state at a list's making follows from; if not, a run makes it."""
+    made = lake.require(_LISTS, day.isoformat())
+    states = lake.manifest("caregiver_states", str(made.recipe["as_of_date"]))
+    return states is not None and lake.manifest(BUNDLES, str(made.facts["model_version"])) is not None
 
 
 def _is_whole(connection: psycopg.Connection, day: date) -> bool:
