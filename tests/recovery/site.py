@@ -33,8 +33,16 @@ N_CAREGIVERS = 800
 OWNER, PASSWORD = "bandicoot_owner", "change me"
 NEW_CAREGIVER = "ZZ-enrolled-last"
 
-_STAMPS = ("run_id", "published_at", "created_at", "promoted_at", "promotion_run_id")
-"""Columns that say which run wrote a row that the lake brings back, and when."""
+_STAMPS = (
+    "run_id",
+    "published_at",
+    "created_at",
+    "promoted_at",
+    "promotion_run_id",
+    "states_as_of_date",
+    "as_of_date",
+)
+"""Columns that say which run wrote a row that the lake brings back, when, and with which of them it last changed."""
 
 
 @dataclass(frozen=True)

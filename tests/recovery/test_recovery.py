@@ -47,6 +47,13 @@ def states_come_from(site: Site) -> str:
         stores.close()
 
 
+def states_stand_at(site: Site) -> object:
+    """The day at whose end the published states stand."""
+    with psycopg.connect(site.owner_url) as connection:
+        row = connection.execute("SELECT max(states_as_of_date) FROM bandicoot.list_publications").fetchone()
+    return row[0] if row else None
+
+
 def test_the_guide_backs_up_exactly_what_the_lake_cannot_bring_back() -> None:
     (commands,) = blocks("Back up", "sh")
     left_out = re.search(r"--exclude-table-data='bandicoot\.\((.*?)\)'", commands)
@@ -120,6 +127,7 @@ def test_tables_come_back_from_the_lake_while_the_rest_stays(site: Site, lose: s
     rebuild, _ = blocks(FROM_THE_LAKE, "sh")
     follow(site, f"{FROM_THE_LAKE}: tables", site.environment, rebuild)
     assert differing(before.published, site.published()) == []
+    assert states_stand_at(site) == DAY_BEFORE
     assert site.kept().lake == before.lake
 
 
@@ -131,6 +139,7 @@ def test_the_schema_comes_back_from_the_dump_and_the_lake(site: Site) -> None:
     after = site.kept()
     assert differing(before.published, after.published) == []
     assert differing(before.lake, after.lake) == []
+    assert states_stand_at(site) == DAY_BEFORE
     # The next caregiver gets the next key, not one that was given before the schema was lost.
     with psycopg.connect(site.owner_url) as connection:
         (highest,) = connection.execute("SELECT max(caregiver_key) FROM bandicoot.caregiver_keys").fetchone() or (0,)
