@@ -1,7 +1,7 @@
 """The commands of docs/recovery.md, taken out of the text as they stand, and run line by line.
 
-Programs of PostgreSQL, and what moves its files, run in a shell as the servers' account. A line that begins with
-`bandicoot` runs in a forked process, whose imports are done.
+Programs of PostgreSQL, and what moves its files, run in a shell as the servers' account; what touches the lake, as
+whoever runs the tests. A line that begins with `bandicoot` runs in a forked process, whose imports are done.
 """
 
 import os
@@ -60,7 +60,8 @@ def run_bandicoot(line: str, environment: Mapping[str, str]) -> tuple[int, str]:
 
 def _run_in_shell(line: str, environment: Mapping[str, str]) -> tuple[int, str]:
     (programs,) = Path("/usr/lib/postgresql").glob("*/bin")
-    identity = {"user": account().pw_uid, "group": account().pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+    is_servers = os.geteuid() == 0 and "BANDICOOT_HOME" not in line
+    identity = {"user": account().pw_uid, "group": account().pw_gid, "extra_groups": []} if is_servers else {}
     # pg_ctl leaves a server behind, which would keep a pipe open.
     with tempfile.TemporaryFile() as said:
         done = subprocess.run(

@@ -145,7 +145,7 @@ class Site:
             connection.execute(
                 "INSERT INTO bandicoot.call_outcomes SELECT 'centre 7, ' || rank, caregiver_id, call_date, "
                 "call_date + time '10:00' AT TIME ZONE 'UTC', 'reached', 'centre 7' "
-                "FROM bandicoot.call_list WHERE call_date = %s AND rank <= %s",
+                "FROM bandicoot.call_list WHERE call_date = %s AND rank <= %s ON CONFLICT (call_id) DO NOTHING",
                 (DAY_BEFORE, n_calls),
             )
 
@@ -158,6 +158,10 @@ class Site:
                 "enrollment_source, 'active' FROM suvita_production.caregivers ORDER BY caregiver_id LIMIT 1",
                 (caregiver_id, f"{DAY_BEFORE} 12:00:00+05:30"),
             )
+
+    def has_list_of_today(self) -> bool:
+        """Whether the second list is published."""
+        return TODAY.isoformat().encode() in self.published()["list_publications"]
 
     def now(self) -> str:
         """The server's clock, as the guide's MOMENT; a second later than anything committed before."""
