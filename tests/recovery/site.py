@@ -6,13 +6,16 @@ time. What is lost, and how it comes back, belongs to the tests.
 
 import hashlib
 import json
+import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 
+import psutil
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
@@ -171,6 +174,27 @@ class Site:
             connection.execute("SELECT pg_sleep(0.2)")
         assert row is not None
         return str(row[0])
+
+    def archive_everything(self) -> None:
+        """What is committed is in the archive, as it is a minute later by itself."""
+        with psycopg.connect(self.server.url(), autocommit=True) as connection:
+            row = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()
+        assert row is not None
+        deadline = time.monotonic() + 30
+        while not (self.backups / "wal" / row[0]).exists():
+            assert time.monotonic() < deadline, f"{row[0]} was not archived"
+            time.sleep(0.05)
+
+    def lose_the_disk(self) -> None:
+        """The server is gone without a chance to tidy up, and its data folder with it."""
+        record = (self.server.data_dir / "postmaster.pid").read_text()
+        postmaster = psutil.Process(int(record.split()[0]))
+        processes = [postmaster, *postmaster.children(recursive=True)]
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=10)
+        shutil.rmtree(self.server.data_dir)
 
     # ---- looking
 

@@ -98,6 +98,20 @@ def test_postgresql_goes_back_to_a_moment_and_the_lake_follows(site: Site) -> No
     assert states_come_from(site) == "cache"
 
 
+def test_without_its_disk_the_server_comes_back_to_the_end_of_the_archive(site: Site) -> None:
+    environment = {**back_up(site, "base-of-the-lost-disk"), "MOMENT": ""}
+    site.record_calls(10)
+    before = site.kept()
+    site.archive_everything()
+    site.lose_the_disk()
+    restore, _ = blocks(POINT_IN_TIME, "sh")
+    stop, put_aside, *with_another_disk = restore.splitlines()
+    assert stop.startswith("pg_ctl stop")
+    assert put_aside.startswith("mv ")
+    follow(site, f"{POINT_IN_TIME}: a server without its disk", environment, "\n".join(with_another_disk))
+    assert site.kept() == before
+
+
 def test_redis_comes_back_with_what_it_had(site: Site) -> None:
     names, before = site.redis.names(), site.kept()
     assert len(names) > 100
