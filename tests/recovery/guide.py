@@ -34,7 +34,7 @@ def blocks(title: str, language: str) -> list[str]:
 def run_block(block: str, environment: Mapping[str, str], *, backups: Path) -> dict[str, float]:
     """Run the lines of a block; the seconds that each took. AssertionError with what a line said when it fails."""
     seconds = {}
-    for line in block.replace(BACKUPS, str(backups)).splitlines():
+    for line in re.sub(r"\\\n\s*", "", block.replace(BACKUPS, str(backups))).splitlines():
         started = time.monotonic()
         run = run_bandicoot if line.startswith("bandicoot ") else _run_in_shell
         code, said = run(line, environment)
