@@ -100,8 +100,9 @@ def test_postgresql_goes_back_to_a_moment_and_the_lake_follows(site: Site) -> No
 
 def test_without_its_disk_the_server_comes_back_to_the_end_of_the_archive(site: Site) -> None:
     environment = {**back_up(site, "base-of-the-lost-disk"), "MOMENT": ""}
-    site.record_calls(10)
+    site.bandicoot("bandicoot api keys create --client late --scope read")
     before = site.kept()
+    assert b"late" in before.published["api_keys"]
     site.archive_everything()
     site.lose_the_disk()
     restore, _ = blocks(POINT_IN_TIME, "sh")
