@@ -152,19 +152,18 @@ class Site:
                 (DAY_BEFORE, n_calls),
             )
 
-    def enrol(self, caregiver_id: str) -> None:
-        """A caregiver who is new on the day before today."""
+    def live_until_today(self) -> None:
+        """A caregiver is new on the day before, and the list of today is made with her key; once."""
+        if TODAY.isoformat().encode() in self.published()["list_publications"]:
+            return
         with psycopg.connect(self.source_url) as connection:
             connection.execute(
                 "INSERT INTO suvita_production.caregivers (caregiver_id, district, enrolled_at, age, parity, "
                 "phone_reliable, enrollment_source, status) SELECT %s, district, %s, age, parity, phone_reliable, "
                 "enrollment_source, 'active' FROM suvita_production.caregivers ORDER BY caregiver_id LIMIT 1",
-                (caregiver_id, f"{DAY_BEFORE} 12:00:00+05:30"),
+                (NEW_CAREGIVER, f"{DAY_BEFORE} 12:00:00+05:30"),
             )
-
-    def has_list_of_today(self) -> bool:
-        """Whether the second list is published."""
-        return TODAY.isoformat().encode() in self.published()["list_publications"]
+        self.bandicoot("bandicoot run --as-of $TODAY")
 
     def now(self) -> str:
         """The server's clock, as the guide's MOMENT; a second later than anything committed before."""

@@ -1,6 +1,6 @@
 """Every runbook of docs/recovery.md: something is lost, the commands bring it back, and nothing is missing after.
 
-The tests follow one another on one site, in the order of the guide.
+The tests follow one another on one site, in the order of the guide; each can also be run alone.
 """
 
 import re
@@ -12,7 +12,7 @@ import pytest
 from bandicoot_core.pipeline.republishing import KEPT_NOWHERE_ELSE, REBUILT
 from bandicoot_core.stores.installation import Installation
 from tests.recovery.guide import GUIDE, blocks, run_bandicoot, run_block
-from tests.recovery.site import DAY_BEFORE, NEW_CAREGIVER, Site, differing
+from tests.recovery.site import DAY_BEFORE, Site, differing
 
 POINT_IN_TIME = "Restore PostgreSQL to a point in time"
 REDIS = "Rebuild Redis"
@@ -69,12 +69,10 @@ def test_postgresql_goes_back_to_a_moment_and_the_lake_follows(site: Site) -> No
     before_the_accident = site.published()
     environment["MOMENT"] = site.now()
     # Life goes on: a caregiver is new, and today's list is made with her key. Then somebody drops the wrong schema.
-    site.enrol(NEW_CAREGIVER)
     site.record_calls(8)
-    site.bandicoot("bandicoot run --as-of $TODAY")
+    site.live_until_today()
     before = site.kept()
     assert before.published["caregiver_keys"] != before_the_accident["caregiver_keys"]
-    assert site.has_list_of_today()
     with psycopg.connect(site.owner_url) as connection:
         connection.execute("DROP SCHEMA bandicoot CASCADE")
 
@@ -154,6 +152,7 @@ def test_tables_come_back_from_the_lake_while_the_rest_stays(site: Site, lose: s
 
 
 def test_the_schema_comes_back_from_the_dump_and_the_lake(site: Site) -> None:
+    site.live_until_today()
     environment = back_up(site, "base-2")
     before, stood_at = site.kept(), states_stand_at(site)
     _, commands = blocks(FROM_THE_LAKE, "sh")
@@ -200,9 +199,7 @@ def test_nothing_is_rebuilt_before_what_only_a_backup_has(site: Site, lose: str,
 
 
 def test_everything_comes_back_from_the_source(site: Site) -> None:
-    if not site.has_list_of_today():  # it was lost and made by another test, when that has run
-        site.enrol(NEW_CAREGIVER)
-        site.bandicoot("bandicoot run --as-of $TODAY")
+    site.live_until_today()
     environment = back_up(site, "base-3")
     before = site.kept()
     (commands,) = blocks(FROM_SOURCE, "sh")
