@@ -160,7 +160,8 @@ class Site:
             connection.execute(
                 "INSERT INTO suvita_production.caregivers (caregiver_id, district, enrolled_at, age, parity, "
                 "phone_reliable, enrollment_source, status) SELECT %s, district, %s, age, parity, phone_reliable, "
-                "enrollment_source, 'active' FROM suvita_production.caregivers ORDER BY caregiver_id LIMIT 1",
+                "enrollment_source, 'active' FROM suvita_production.caregivers ORDER BY caregiver_id LIMIT 1 "
+                "ON CONFLICT DO NOTHING",
                 (NEW_CAREGIVER, f"{DAY_BEFORE} 12:00:00+05:30"),
             )
         self.bandicoot("bandicoot run --as-of $TODAY")
