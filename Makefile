@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint audit fuzz e2e format browser servers bench load faults fortnight pictures clean
+.PHONY: help run test lint audit fuzz e2e format browser servers bench load faults fortnight pictures deploy-check clean
 
 help:
 	@echo "make run     fill the embedded server with a demo programme and print who to call today"
@@ -18,6 +18,7 @@ help:
 	@echo "make faults  break everything, many times, and write docs/reliability.md (long)"
 	@echo "make fortnight  let fourteen nights pass under the real daemon, and write docs/fortnight.md (long)"
 	@echo "make bench   print the table of figures for this machine (long)"
+	@echo "make deploy-check  check what deploy/ holds, without an account"
 	@echo "make load    a thousand clients read while things break, and write docs/load.md (long)"
 
 $(VENV)/python.stamp:
@@ -42,7 +43,7 @@ run: $(VENV)/run.stamp
 # Two processes share what mostly waits for a server; what breaks things or is watched in a browser goes alone.
 test: $(VENV)/dev.stamp browser servers
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/dagster tests/service tests/core tests/servers tests/test_forbidden_patterns.py tests/test_audit.py
-	$(BIN)/pytest tests/faults tests/recovery tests/installations tests/fortnight tests/e2e
+	$(BIN)/pytest tests/faults tests/recovery tests/installations tests/local_production tests/fortnight tests/e2e
 
 e2e: $(VENV)/dev.stamp browser
 	$(BIN)/pytest tests/e2e
@@ -77,6 +78,15 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Apart from .venv: the tools that check Terraform and the like ask for other versions of much.
+.venv-deploy/stamp: $(wildcard deploy/checks/requirements*.txt)
+	$(PYTHON) -m venv .venv-deploy
+	.venv-deploy/bin/pip install --quiet --disable-pip-version-check $(addprefix --requirement ,$^)
+	@touch $@
+
+deploy-check: .venv-deploy/stamp
+	.venv-deploy/bin/pytest deploy/checks
+
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.figures
 
@@ -95,4 +105,4 @@ fortnight: $(VENV)/dev.stamp servers
 	BANDICOOT_FORTNIGHT=whole BANDICOOT_FORTNIGHT_REPORT=docs/fortnight.md $(BIN)/pytest --timeout 3600 tests/fortnight
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) .venv-deploy build *.egg-info

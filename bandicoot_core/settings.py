@@ -68,7 +68,10 @@ class Settings(BaseSettings):
         4, ge=1, le=100, description="Connections to the published schema that a process keeps open at most"
     )
     lake_root: str | None = Field(
-        None, description="Root of the lake: a folder, or `gs://bucket/folder`; empty means `<home>/lake`"
+        None,
+        description=(
+            "Root of the lake: a folder, `gs://bucket/folder` or `s3://bucket/folder`; empty means `<home>/lake`"
+        ),
     )
     lake_timeout_seconds: float = Field(
         120, gt=0, le=3600, description="Seconds a request to the lake's object store may take"

@@ -62,7 +62,7 @@ def downgrade(revision: str) -> None:
 
 @database.command()
 def roles() -> None:
-    """Make bandicoot_reader, _caller, _writer and _service, and give them exactly their rights."""
+    """Make bandicoot_reader, _caller, _writer, _service and _watcher, and give them exactly their rights."""
     from bandicoot_core.stores.installation import DAGSTER_SCHEMA
     from bandicoot_core.stores.published.roles import apply_roles
 

@@ -21,6 +21,7 @@ from bandicoot_dagster.assets import (
     source,
 )
 from bandicoot_dagster.automation import FOLLOWED
+from bandicoot_dagster.run_sizes import LARGE
 
 _MAX_RUNTIME = "dagster/max_runtime"
 """After so many seconds Dagster's run monitoring fails a run: it hangs, and its pools would stay taken. A run
@@ -60,7 +61,7 @@ weekly_training = dg.define_asset_job(
     ),
     description="Trains the model of a week over its training window and promotes it when its checks pass.",
     # Two hours: 02:00 to 04:00 leaves two more until the model is due at 06:00.
-    tags={_MAX_RUNTIME: "7200", **FOLLOWED},
+    tags={_MAX_RUNTIME: "7200", **FOLLOWED, **LARGE},
     executor_def=dg.in_process_executor,
 )
 
@@ -72,7 +73,7 @@ precompute_indices = dg.define_asset_job(
         "checks pass; `weekly_training` makes the clusters."
     ),
     # Made by a person or the service, so it carries no FOLLOWED: the report that takes no options follows it.
-    tags={_MAX_RUNTIME: "7200"},
+    tags={_MAX_RUNTIME: "7200", **LARGE},
     executor_def=dg.in_process_executor,
 )
 
@@ -90,7 +91,7 @@ evaluation = dg.define_asset_job(
         "policies would reach, what the experiment shows, and whom the calls reached."
     ),
     # Two hours: nobody waits for it, and housekeeping at 05:00 should not find it still running.
-    tags={_MAX_RUNTIME: "7200"},
+    tags={_MAX_RUNTIME: "7200", **LARGE},
     executor_def=dg.in_process_executor,
 )
 
@@ -105,6 +106,7 @@ source_history = dg.define_asset_job(
     "source_history",
     selection=dg.AssetSelection.assets(source.sms_events, source.vaccinations, source.calls),
     description="Brings many past days of events, doses and calls into the lake in a single run.",
+    tags=LARGE,
     executor_def=dg.in_process_executor,
 )
 

@@ -59,7 +59,7 @@ def test_the_guide_sets_up_a_server_from_nothing(server: DebianPostgres, monkeyp
     execute(grant_source, user="postgres")
     pooler = dict(line.split(" = ") for line in settings.splitlines())
     with pgbouncer(server, **pooler) as bouncer:
-        for user, may_record in (("dashboards", False), ("centre_7", True)):
+        for user, may_record in (("application", False), ("centre_7", True)):
             with connect(bouncer.url(server.url("bandicoot", user=user, password=PASSWORD))) as connection:
                 assert connection.execute("TABLE bandicoot.current_call_list").fetchall() == []
                 row = connection.execute("SELECT has_table_privilege('bandicoot.call_outcomes', 'INSERT')").fetchone()

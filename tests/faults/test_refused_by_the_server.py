@@ -101,7 +101,7 @@ def test_a_right_that_is_revoked_in_the_middle_is_named(
         print(f"{fault}, after {moment} of {n_bytes} bytes: {outcome.error_class}: {outcome.message}")
         if not outcome.is_success:
             n_refused += 1
-            assert outcome.error_class == "InvalidInputError", outcome
+            assert outcome.error_class == "MissingRightError", outcome
             assert "permission denied for table list_publications" in outcome.message
         grant = partial(change, "GRANT INSERT ON bandicoot.list_publications TO")
         if outcome.is_success:

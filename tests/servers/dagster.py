@@ -97,10 +97,10 @@ def running_dagster(installation: Installation, folder: Path, options: Mapping[s
     try:
         code = start("code server", "tests.fortnight.code_server", "--port", str(code_port))
         web = start("webserver", "dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "-w", str(workspace))
-        wait_until(lambda: _listens(code_port), *code, timeout_seconds=180)
+        wait_until(lambda: listens(code_port), *code, timeout_seconds=180)
         queue = start("run queue", "tests.servers.dagster", str(workspace))
         server = DagsterServer(f"http://127.0.0.1:{port}", queue[0])
-        wait_until(lambda: _serves_jobs(server), *web, timeout_seconds=180)
+        wait_until(lambda: serves_jobs(server), *web, timeout_seconds=180)
         yield server
     finally:
         for process in reversed(started[1:]):
@@ -126,12 +126,12 @@ def run_queue(workspace: str) -> None:
         controller.check_daemon_loop()
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("localhost", port)) == 0
 
 
-def _serves_jobs(server: DagsterServer) -> bool:
+def serves_jobs(server: DagsterServer) -> bool:
     """Whether the webserver answers and has loaded the jobs; it looks again when the code server comes after it."""
     query = "{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError { __typename } } } } }"
     try:

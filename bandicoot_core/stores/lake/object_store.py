@@ -14,15 +14,17 @@ from typing import Any
 from upath import UPath
 
 from bandicoot_core.errors import BandicootError, ConflictingWriteError, InvalidSettingError, UnreachableError
+from bandicoot_core.stores.lake import amazon
 
 _GOOGLE = ("gs", "gcs")
+_EXTRAS = {**dict.fromkeys(_GOOGLE, "gcs"), **dict.fromkeys(amazon.PROTOCOLS, "s3")}
 N_REQUESTS_AT_ONCE = 16
 """Requests of one process that wait for an object store at the same time."""
 
 
 @dataclass(frozen=True)
 class StoredText:
-    """A small object and the generation it was read in; both None when there is none."""
+    """A small object and the generation (in S3: ETag) it was read in; both None when there is none."""
 
     text: str | None
     generation: str | None
@@ -43,17 +45,22 @@ def open_root(root: str, *, timeout_seconds: float, setting: str = "BANDICOOT_LA
         # A lake is an ordinary bucket: without this, gcsfs asks another API, with rights of its own, what kind it is.
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         options["requests_timeout"] = timeout_seconds
+    if protocol in amazon.PROTOCOLS:
+        options |= amazon.options(timeout_seconds)
     try:
         with reaching(root):
             path = UPath(root, **options)
             _ = path.fs
     except ImportError as error:
-        extra = "pip install 'bandicoot[gcs]'" if protocol in _GOOGLE else f"install what fsspec needs: {error}"
+        known = _EXTRAS.get(protocol)
+        extra = f"pip install 'bandicoot[{known}]'" if known else f"install what fsspec needs: {error}"
         raise InvalidSettingError(
             f"{setting}={root}: the package that reaches {protocol}:// is not installed; {extra}"
         ) from error
     except ValueError as error:
-        raise InvalidSettingError(f"{setting}={root}: {error}; use a folder, or gs://bucket/folder") from error
+        raise InvalidSettingError(
+            f"{setting}={root}: {error}; use a folder, gs://bucket/folder or s3://bucket/folder"
+        ) from error
     return path
 
 
@@ -86,6 +93,8 @@ def read_small(paths: Sequence[UPath]) -> list[bytes | None]:
 def read_stored(path: UPath) -> StoredText:
     """The text of a small object with its generation, which a conditional write then names."""
     try:
+        if amazon.is_amazon(path):
+            return StoredText(*amazon.read_with_tag(path))
         if not is_google(path):
             return StoredText(path.read_text(), None)
         bucket, key, _ = path.fs.split_path(path.path)
@@ -100,8 +109,15 @@ def read_stored(path: UPath) -> StoredText:
 def replace_stored(path: UPath, text: str, before: StoredText) -> None:
     """Write a small object in one request; ConflictingWriteError when it is not what it was `before`.
 
-    Google Cloud Storage holds the condition (if_generation_match); another store writes without one.
+    Google Cloud Storage holds the condition (if_generation_match), and S3 does (If-Match); another store writes without
+    one.
     """
+    if amazon.is_amazon(path):
+        try:
+            amazon.write_if(path, text, before.generation)
+        except amazon.ChangedError as error:
+            _require_own(path, text, error)
+        return
     if not is_google(path):
         path.write_text(text)
         return
@@ -118,12 +134,16 @@ def replace_stored(path: UPath, text: str, before: StoredText) -> None:
             headers={"Content-Type": "application/octet-stream"},
         )
     except FileExistsError as error:
-        # A repeated request may find that its first attempt has arrived after all.
-        if read_stored(path).text != text:
-            raise ConflictingWriteError(
-                f"{path} was replaced by another writer while this one was at work; what the other wrote stands: run "
-                "again if it should not"
-            ) from error
+        _require_own(path, text, error)
+
+
+def _require_own(path: UPath, text: str, error: Exception) -> None:
+    """A repeated request may find that its first attempt has arrived after all; otherwise another writer was there."""
+    if read_stored(path).text != text:
+        raise ConflictingWriteError(
+            f"{path} was replaced by another writer while this one was at work; what the other wrote stands: run "
+            "again if it should not"
+        ) from error
 
 
 def remove_stored(path: UPath, generation: str | None) -> None:
@@ -132,9 +152,11 @@ def remove_stored(path: UPath, generation: str | None) -> None:
         if is_google(path):
             bucket, key, _ = path.fs.split_path(path.path)
             path.fs.call("DELETE", "b/{}/o/{}", bucket, key, ifGenerationMatch=generation)
+        elif amazon.is_amazon(path):
+            amazon.remove_if(path, generation)
         else:
             path.fs.rm_file(path.path)
-    except (FileNotFoundError, FileExistsError):
+    except (FileNotFoundError, FileExistsError, amazon.ChangedError):
         return  # gone already, or written again by another writer, whose it is now
 
 
@@ -156,6 +178,12 @@ def reaching(root: object, *, place: str = "the lake", role: str = "roles/storag
 
 
 def _foreseen(where: str, role: str, error: Exception) -> BandicootError | None:
+    if amazon.is_refusal(error):
+        return InvalidSettingError(
+            f"{where} does not let this process in: {_first_line(error)}; give it credentials (a role of the pod or "
+            "machine, or AWS_PROFILE) that may s3:ListBucket the bucket, and s3:GetObject, s3:PutObject and "
+            "s3:DeleteObject in it"
+        )
     kind = type(error).__module__.partition(".")[0]
     code = str(getattr(error, "code", "") or "")
     is_refused = str(error).startswith("Forbidden") or code in ("401", "403")
@@ -170,6 +198,7 @@ def _foreseen(where: str, role: str, error: Exception) -> BandicootError | None:
         isinstance(error, asyncio.TimeoutError)
         or kind in ("aiohttp", "google", "requests")
         or (kind == "gcsfs" and code)
+        or amazon.is_absence(error)
     ):
         return UnreachableError(
             f"{where} does not answer: {type(error).__name__} {_first_line(error)}".rstrip()

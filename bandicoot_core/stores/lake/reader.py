@@ -14,6 +14,7 @@ from upath import UPath
 
 from bandicoot_core.contracts import TableContract
 from bandicoot_core.errors import ConflictingWriteError, CorruptPartitionError, OutdatedPartitionError
+from bandicoot_core.stores.lake.amazon import ENGINE_NAMES
 from bandicoot_core.stores.lake.manifest import Manifest, combined_digest
 from bandicoot_core.stores.lake.object_store import N_REQUESTS_AT_ONCE, reaching, read_small
 from bandicoot_core.stores.lake.verification import entry_of, require_digest, require_size, verify_digest
@@ -86,7 +87,7 @@ class LakeReader:
             return [str(path) for path in paths]
         entries = [entry_of(manifest, table) for manifest in manifests]
         small = [n for n, entry in enumerate(entries) if entry.n_bytes <= _SMALL_BYTES]
-        readable = [f"{path.protocol}://{path.path}" for path in paths]
+        readable = [f"{ENGINE_NAMES.get(path.protocol, path.protocol)}://{path.path}" for path in paths]
         for batch in (small[first : first + N_REQUESTS_AT_ONCE] for first in range(0, len(small), N_REQUESTS_AT_ONCE)):
             with reaching(self._lake.root):
                 contents = read_small([paths[n] for n in batch])

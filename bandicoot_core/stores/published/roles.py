@@ -1,4 +1,4 @@
-"""Who may do what in schema `bandicoot`: four roles with least privilege, compared with the database and applied.
+"""Who may do what in schema `bandicoot`: five roles with least privilege, compared with the database and applied.
 
 The roles cannot log in: an administrator makes users and grants them a role. What is not listed here is refused, to
 tables added later as well, until a line here grants it. The tables' owner, who migrates, needs no role. Rights in
@@ -16,8 +16,14 @@ from bandicoot_core.stores.postgres.connections import Lock, limit, lock, whole_
 from bandicoot_core.stores.published.tables import SCHEMA
 
 READER, CALLER, WRITER, SERVICE = "bandicoot_reader", "bandicoot_caller", "bandicoot_writer", "bandicoot_service"
+WATCHER = "bandicoot_watcher"
 
 _READS: Mapping[str, tuple[str, ...]] = {"current_call_list": ("SELECT",)}
+
+
+def _columns(*names: str) -> tuple[str, ...]:
+    return tuple(f"SELECT ({name})" for name in names)
+
 
 RIGHTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     READER: _READS,
@@ -63,6 +69,21 @@ RIGHTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "dead_letters": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "noted_opens": ("SELECT", "INSERT", "UPDATE"),
     },
+    # It counts: of tables about caregivers it reads the columns that name nobody, neither by id nor by key. Each of
+    # them is as old as its table: rights are applied at older revisions as well.
+    WATCHER: {
+        "list_publications": ("SELECT",),
+        "model_versions": ("SELECT",),
+        "clusters": ("SELECT",),
+        "whittle_indices": ("SELECT",),
+        "incidents": ("SELECT",),
+        "experiment_rollouts": ("SELECT",),
+        "call_list": _columns("call_date", "district", "state", "whittle_index", "ab_arm", "propensity"),
+        "call_outcomes": _columns("call_date", "attempted_at", "outcome"),
+        "caregiver_states": _columns("district", "state", "status", "ab_arm", "cluster_id"),
+        "experiment_assignments": _columns("experiment", "assigned_at"),
+        "dead_letters": _columns("source", "kind", "received_at", "n_received"),
+    },
 }
 """Role -> table or view of the schema -> what it may do with it."""
 
@@ -73,6 +94,7 @@ _DATABASE_RIGHTS: Mapping[str, tuple[str, ...]] = {
     WRITER: ("CONNECT", "TEMPORARY"),
     # Opens are compared in a temporary table before they change states.
     SERVICE: ("CONNECT", "TEMPORARY"),
+    WATCHER: ("CONNECT",),
 }
 
 _FOUND_ROLES = "SELECT rolname, rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = ANY (%s)"
@@ -138,7 +160,7 @@ def apply_roles(connection: psycopg.Connection, *, dagster_schema: str | None = 
 
 
 def existing_roles(connection: psycopg.Connection) -> list[str]:
-    """Which of the four roles the server has, in the order of RIGHTS."""
+    """Which of the five roles the server has, in the order of RIGHTS."""
     found = _found_roles(connection)
     return [role for role in RIGHTS if role in found]
 

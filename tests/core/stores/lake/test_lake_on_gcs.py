@@ -34,7 +34,7 @@ def answering(status: int, message: str, *, delay_seconds: float = 0) -> Iterato
             with suppress(BrokenPipeError):  # who asked has not waited
                 self.wfile.write(content)
 
-        do_GET = do_POST = do_DELETE = _answer  # noqa: N815 - names the server looks for
+        do_GET = do_POST = do_DELETE = do_HEAD = do_PUT = _answer  # noqa: N815 - names the server looks for
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
@@ -65,7 +65,7 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_unknown_kind_of_place_is_a_setting_out_of_bounds() -> None:
-    with pytest.raises(InvalidSettingError, match=r"BANDICOOT_LAKE_ROOT=gsx://b/lake.*use a folder, or gs://"):
+    with pytest.raises(InvalidSettingError, match=r"BANDICOOT_LAKE_ROOT=gsx://b/lake.*use a folder, gs://"):
         open_root("gsx://b/lake", timeout_seconds=5)
 
 

@@ -27,7 +27,8 @@ from tests.servers.debian_postgres import DebianPostgres
 from tests.servers.pgbouncer import PgBouncer
 
 READER, CALLER, WRITER, SERVICE = "bandicoot_reader", "bandicoot_caller", "bandicoot_writer", "bandicoot_service"
-ROLES = [READER, CALLER, WRITER, SERVICE]
+WATCHER = "bandicoot_watcher"
+ROLES = [READER, CALLER, WRITER, SERVICE, WATCHER]
 OBJECTS = [*PUBLISHED_TABLES, *PUBLISHED_VIEWS, "alembic_version"]
 TRIES = {
     "SELECT": "SELECT * FROM {} LIMIT 1",
@@ -60,6 +61,10 @@ ALLOWED = {
         *((name, "INSERT") for name in ("call_outcomes", "dead_letters", "noted_opens")),
         *((name, "UPDATE") for name in ("list_publications", "caregiver_states", "dead_letters", "noted_opens")),
         ("dead_letters", "DELETE"),
+    },
+    WATCHER: {
+        *((name, "SELECT") for name in ("list_publications", "model_versions", "clusters", "whittle_indices")),
+        *((name, "SELECT") for name in ("incidents", "experiment_rollouts")),
     },
 }
 
@@ -136,6 +141,26 @@ def test_what_is_added_later_is_refused_until_a_right_is_listed(owner: psycopg.C
     assert not is_allowed(owner, CALLER, sql.SQL("SELECT later FROM bandicoot.call_outcomes"))
 
 
+def test_a_watcher_counts_callers_and_called_without_seeing_who_they_are(owner: psycopg.Connection) -> None:
+    for counted in (
+        "SELECT call_date, district, count(*) FROM bandicoot.call_list GROUP BY 1, 2",
+        "SELECT outcome, count(*) FROM bandicoot.call_outcomes GROUP BY 1",
+        "SELECT state, ab_arm, count(*) FROM bandicoot.caregiver_states GROUP BY 1, 2",
+        "SELECT experiment, count(*) FROM bandicoot.experiment_assignments GROUP BY 1",
+        "SELECT kind, count(*) FROM bandicoot.dead_letters GROUP BY 1",
+    ):
+        assert is_allowed(owner, WATCHER, sql.SQL(counted)), counted
+    for named in (
+        *("call_list", "call_outcomes", "caregiver_states", "dead_letters"),
+        *("current_call_list", "caregiver_keys"),
+    ):
+        statement = sql.SQL("SELECT caregiver_id FROM {}").format(sql.Identifier("bandicoot", named))
+        assert not is_allowed(owner, WATCHER, statement), named
+    assert not is_allowed(owner, WATCHER, sql.SQL("SELECT caregiver_key FROM bandicoot.experiment_assignments"))
+    assert not is_allowed(owner, WATCHER, sql.SQL("SELECT recorded_by FROM bandicoot.call_outcomes"))
+    assert not is_allowed(owner, WATCHER, sql.SQL("SELECT found FROM bandicoot.dead_letters"))
+
+
 def test_rights_given_by_hand_are_taken_back_and_lost_ones_given_again(owner: psycopg.Connection) -> None:
     assert apply_roles(owner) == []
     owner.execute("GRANT ALL ON bandicoot.caregiver_keys TO bandicoot_reader")
@@ -194,6 +219,7 @@ def test_a_writer_needs_neither_ownership_nor_temporary_tables_for_everybody(
             (WRITER, "TEMPORARY"),
             (SERVICE, "CONNECT"),
             (SERVICE, "TEMPORARY"),
+            (WATCHER, "CONNECT"),
         )
     ]
     grant(owner, WRITER, user_url)

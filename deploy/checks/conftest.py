@@ -1,0 +1,51 @@
+"""What the checks of deploy/ share: where things are, tools that this machine may lack, and what was not checked."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+DEPLOY = Path(__file__).resolve().parent.parent
+REPOSITORY = DEPLOY.parent
+for place in (REPOSITORY, DEPLOY / "checks"):
+    if str(place) not in sys.path:
+        sys.path.insert(0, str(place))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the repository."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str, str], str]:
+    """Path of a program; the test fails with how to get it when this machine lacks it.
+
+    A program that pip installed beside this Python counts before one in PATH.
+    """
+
+    def found(name: str, how_to_get: str) -> str:
+        beside = Path(sys.executable).parent / name
+        path = str(beside) if os.access(beside, os.X_OK) else shutil.which(name)
+        if path is None:
+            pytest.fail(f"not checked: this machine has no {name}. {how_to_get}", pytrace=False)
+        return path
+
+    return found
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Says at the end what was not checked, in words: nothing is passed over silently."""
+    yield
+    reports = [*terminalreporter.stats.get("failed", []), *terminalreporter.stats.get("error", [])]
+    lines = [line for report in reports for line in str(report.longrepr).splitlines()]
+    missed = sorted({line for line in lines if "not checked:" in line})
+    if missed:
+        terminalreporter.section("not checked")
+        for line in missed:
+            terminalreporter.write_line(line.strip().removeprefix("E").strip())

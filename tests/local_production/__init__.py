@@ -1,0 +1,1 @@
+"""The servers of deploy/compose.yaml, started here without containers."""
