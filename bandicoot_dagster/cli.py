@@ -1,5 +1,5 @@
 """The command line: `bandicoot run | status | ui | api | call-list | model | evaluate | events | forget | lake |
-database | dagster | demo | stop`.
+cache | database | dagster | demo | stop`.
 
 Each command is a few lines over the stores and the pipeline. Results go to standard output, progress and errors to
 standard error; the exit codes are those of `EXIT_CODES` and fit for cron.
@@ -31,6 +31,7 @@ from bandicoot_core.errors import (
     TransientError,
 )
 from bandicoot_core.settings import Settings, load_list_options, load_model_options, load_settings
+from bandicoot_dagster.cli_cache import cache
 from bandicoot_dagster.cli_dagster import dagster
 from bandicoot_dagster.cli_database import database
 from bandicoot_dagster.cli_evaluate import evaluate
@@ -88,6 +89,7 @@ def main() -> None:
 
 
 main.add_command(api)
+main.add_command(cache)
 main.add_command(model)
 main.add_command(evaluate)
 main.add_command(events)

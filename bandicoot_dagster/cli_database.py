@@ -1,4 +1,5 @@
-"""The commands `bandicoot database status | upgrade | downgrade | roles`: what an administrator does to the schema.
+"""The commands `bandicoot database status | upgrade | downgrade | roles | rebuild`: what an administrator does to the
+schema.
 
 Run as the owner of schema `bandicoot`; the pipeline itself needs less. What they do belongs to bandicoot_core.stores.
 """
@@ -8,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from bandicoot_core.settings import load_settings
+from bandicoot_dagster.clock import system_clock
+from bandicoot_dagster.opening import open_installation
 
 if TYPE_CHECKING:
     from bandicoot_core.stores.installation import Installation
@@ -69,6 +72,23 @@ def roles() -> None:
         done = apply_roles(connection, dagster_schema=schema)
     click.echo("\n".join(done) or "nothing to do: every role has exactly its rights")
     click.echo("give a role to a user with: CREATE USER name PASSWORD '...' IN ROLE bandicoot_caller")
+
+
+@database.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be brought back.")
+def rebuild(dry_run: bool) -> None:
+    """Bring back from the lake what the published tables lack: models, lists, everybody's state."""
+    from bandicoot_core.pipeline.republishing import plan_rebuilding, rebuild_published
+
+    installation = open_installation(load_settings())
+    done = plan_rebuilding(installation) if dry_run else rebuild_published(installation, rebuilt_at=system_clock())
+    for version in done.models:
+        click.echo(f"model {version}{', the champion' if version == done.champion else ''}")
+    for call_date in reversed(done.lists):
+        click.echo(f"list of {call_date}")
+    for day in done.other_calls:
+        click.echo(f"the calls recorded for {day} are others than the lake has: the next run reads them again")
+    click.echo(f"{len(done.models)} models and {len(done.lists)} lists {'would be ' if dry_run else ''}brought back")
 
 
 def _installation() -> "Installation":

@@ -1,4 +1,5 @@
-"""The commands `bandicoot lake verify | repair | expire`: whether the lake is sound, mending it, and keeping it small.
+"""The commands `bandicoot lake verify | repair | expire | reconcile`: whether the lake is sound, mending it, keeping it
+small, and bringing it in line with a restored database.
 
 Each command is a few lines over the lake. What may go belongs to bandicoot_core.pipeline.retention.
 """
@@ -21,7 +22,7 @@ _JOBS = ("source_history", "registry", "nightly", "weekly_training", "daily_list
 
 @click.group()
 def lake() -> None:
-    """The lake: verify what it holds, repair it, expire what is old."""
+    """The lake: verify what it holds, repair it, expire what is old, reconcile it with a restored database."""
 
 
 @lake.command()
@@ -90,6 +91,25 @@ def expire(dry_run: bool) -> None:
         remove_expired(installation.lake, expired)
     n_bytes = sum(each.n_bytes for each in expired)
     click.echo(f"{len(expired)} partitions, {n_bytes:,} bytes {'would go' if dry_run else 'removed'}")
+
+
+@lake.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+def reconcile(dry_run: bool) -> None:
+    """Take out what the lake knows of caregivers whose keys a restored database has lost; a run reads them again."""
+    from bandicoot_core.pipeline.unknown_keys import drop_unknown_keys, find_unknown_keys
+
+    installation = open_installation(load_settings())
+    with installation.published() as connection:
+        found = find_unknown_keys(connection, installation.lake)
+    for each in found:
+        click.echo(f"{each.asset}/{each.partition}{': only rows with unknown keys' if each.is_kept else ''}")
+    if not dry_run:
+        drop_unknown_keys(installation, found)
+    if not found:
+        click.echo("the database knows every key of the lake")
+        return
+    click.echo(f"{len(found)} partitions {'would go' if dry_run else 'have gone; `bandicoot run` makes them again'}")
 
 
 def repair_partition(installation: "Installation", asset: str, partition: str) -> None:

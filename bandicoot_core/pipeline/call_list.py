@@ -149,11 +149,12 @@ def make_call_list_again(stores: Installation, call_date: date, *, model_version
 
 
 def materialize_published_call_list(
-    stores: Installation, call_date: date, *, run_id: str, published_at: datetime
+    stores: Installation, call_date: date, *, run_id: str, published_at: datetime, has_states: bool = True
 ) -> int:
     """Publish the `call_list` partition of a day and the states it was made from, in one transaction.
 
-    Returns the number of rows. Who was forgotten since the list was made is left out, and her rank stays empty.
+    Without `has_states` the published states stay as they are. Returns the number of rows. Who was forgotten since the
+    list was made is left out, and her rank stays empty.
     CheckFailedError when a blocking check refused the list; the old list stays then.
     """
     key = call_date.isoformat()
@@ -180,7 +181,7 @@ def materialize_published_call_list(
             published_at=published_at,
             states=(
                 partial(_states_to_publish, stores, reader, as_of_day, version, published_at)
-                if is_newest_knowledge
+                if has_states and is_newest_knowledge
                 else None
             ),
         )

@@ -32,6 +32,7 @@ from bandicoot_core.engagement.message_intake import judge_messages, message_eve
 from bandicoot_core.engagement.registry_intake import judge_caregivers, take_in_caregivers
 from bandicoot_core.pipeline.first_sight import keys_of_all
 from bandicoot_core.pipeline.intake_partitions import IntakeTarget, write_partitions
+from bandicoot_core.pipeline.unknown_keys import refuse_unknown_keys
 from bandicoot_core.settings import Settings
 from bandicoot_core.stores.lake.lake import Lake
 from bandicoot_core.stores.lake.manifest import Manifest
@@ -83,12 +84,14 @@ def extract_caregivers(
     experiment before anything is written; `seen_at` (UTC) is recorded with new ones, and with a rollout share that was
     not in force before. `connection` is to the published schema, in autocommit.
 
-    Raises UnreachableError when a server does not answer, LaggingSourceError when the source is a replica without the
-    end of the last day, SchemaDriftError when the source's columns are not as expected, and TooManyInvalidRowsError
-    for the first day of which too many rows would be set aside: its partition stays as it was, and earlier days remain
-    written. The other functions here raise the same.
+    Raises InvalidInputError when the lake knows keys that the database has never given, since the next caregivers
+    would get them; UnreachableError when a server does not answer, LaggingSourceError when the source is a replica
+    without the end of the last day, SchemaDriftError when the source's columns are not as expected, and
+    TooManyInvalidRowsError for the first day of which too many rows would be set aside: its partition stays as it was,
+    and earlier days remain written. The other functions here raise the same but the first.
     """
     source.check_schema(["caregivers"])
+    refuse_unknown_keys(connection, lake)
     recipe = {
         "districts": list(settings.districts),
         "experiment": settings.experiment,

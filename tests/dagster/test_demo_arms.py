@@ -87,6 +87,7 @@ def test_a_demo_continued_day_by_day_has_the_arms_of_one_filled_at_once_and_its_
     whole = Installation(stores.settings)
     with whole.published() as connection:
         connection.execute("TRUNCATE bandicoot.caregiver_keys, bandicoot.experiment_assignments RESTART IDENTITY")
+    whole.lake.clear()  # with its keys it would belong to another database
     extract(whole, LAST_DAY)
     assert stored(whole) == by_day
     assert whole.lake.read(CAREGIVERS, "caregivers", LAST_DAY.isoformat()).num_rows == len(by_day)

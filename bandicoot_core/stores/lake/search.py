@@ -1,5 +1,7 @@
 """Where in the lake a caregiver is: how many rows a partition has of her, and whether any file may still hold her.
 
+And which key is the highest in a partition, for those who ask whether a database knows them all.
+
 Only row groups that may hold her are read. Taking her out belongs to removal.
 """
 
@@ -35,6 +37,36 @@ def is_in(lake: Lake, asset: str, partition: str, caregiver_key: int) -> bool:
         for path in lake.folder(asset, partition).iterdir()
         if path.name.endswith(".parquet")
     )
+
+
+def highest_key_in(lake: Lake, asset: str, partition: str) -> int:
+    """The highest caregiver_key in any table of a partition; 0 when it has none, or does not exist.
+
+    Only the bounds that files keep of their rows are read where they have them. Raises CorruptPartitionError when a
+    file is absent or torn.
+    """
+    manifest = lake.manifest(asset, partition)
+    if manifest is None:
+        return 0
+    tables = [(manifest, name) for name, entry in manifest.entries.items() if entry.n_rows]
+    return max((_highest_key(path) for path in lake.checked_paths(tables)), default=0)
+
+
+def _highest_key(path: UPath) -> int:
+    with path.open("rb") as stream:
+        found = pq.ParquetFile(stream)
+        if _KEY not in found.schema_arrow.names:
+            return 0
+        column = found.schema_arrow.names.index(_KEY)
+        highest = 0
+        for group in range(found.num_row_groups):
+            statistics = found.metadata.row_group(group).column(column).statistics
+            if statistics is not None and statistics.has_min_max:
+                highest = max(highest, int(statistics.max))
+            else:
+                keys = found.read_row_group(group, columns=[_KEY])[_KEY]
+                highest = max(highest, pc.max(keys).as_py() or 0)
+        return highest
 
 
 def _may_hold(path: UPath, caregiver_key: int) -> bool:

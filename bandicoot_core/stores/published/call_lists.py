@@ -198,6 +198,15 @@ def last_publication(connection: psycopg.Connection, call_date: date | None = No
         ).fetchone()
 
 
+def count_published_rows(connection: psycopg.Connection, call_date: date) -> int:
+    """How many rows the list of a day has; its publication says how many it should have."""
+    with reading(connection, _READING):
+        row = connection.execute(
+            "SELECT count(*) FROM bandicoot.call_list WHERE call_date = %s", (call_date,)
+        ).fetchone()
+    return int(row[0]) if row else 0
+
+
 def pending_keys(connection: psycopg.Connection, *, call_date: date, pending_days: int) -> pa.Table:
     """Caregivers on a list of the `pending_days` days before `call_date` who still waited for a call when it began.
 

@@ -17,7 +17,7 @@ from psycopg import sql
 
 from bandicoot_core.errors import InvalidInputError
 from bandicoot_core.stores.postgres.arrow_copy import copy_in, copy_out, stream_out
-from bandicoot_core.stores.postgres.connections import Lock, lock, whole_transaction
+from bandicoot_core.stores.postgres.connections import Lock, lock, reading, whole_transaction
 from bandicoot_core.stores.published.contract_checks import require_contract, require_instant
 from bandicoot_core.stores.published.suppression import delete_suppressed
 from bandicoot_core.stores.published.tables import CAREGIVER_KEYS, EXPERIMENT_ASSIGNMENTS
@@ -81,6 +81,15 @@ _IDS = """
     ORDER BY known.caregiver_key
 """
 
+# The key of somebody who was forgotten stays hers: it was given, and the lake may have known it.
+_HIGHEST_KEY = """
+    SELECT greatest(
+        (SELECT max(caregiver_key) FROM bandicoot.caregiver_keys),
+        (SELECT max(caregiver_key) FROM bandicoot.forgettings),
+        0
+    )
+"""
+
 _KEYS_OF = """
     SELECT known.caregiver_key, known.caregiver_id FROM bandicoot.caregiver_keys AS known
     JOIN unnest(%s::text[]) AS wanted (caregiver_id) ON wanted.caregiver_id = known.caregiver_id
@@ -133,6 +142,13 @@ def load_keys(
     for batch in stream_out(connection, sql.SQL(_KEYS), (experiment, experiment), KEYS_SCHEMA):
         engine.insert(name, pa.Table.from_batches([batch]))
     return keys
+
+
+def highest_key(connection: psycopg.Connection) -> int:
+    """The highest key this database has given, to somebody forgotten since included; 0 before the first."""
+    with reading(connection, "looking for the highest caregiver key"):
+        row = connection.execute(_HIGHEST_KEY).fetchone()
+    return int(row[0]) if row else 0
 
 
 def keys_of(connection: psycopg.Connection, caregiver_ids: pa.Array | pa.ChunkedArray) -> pa.Table:

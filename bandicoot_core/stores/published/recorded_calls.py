@@ -73,6 +73,13 @@ def read_calls(connection: psycopg.Connection, first_day: date, last_day: date) 
     return copy_out(connection, _QUERY, (start_of_day(first_day), end_of_day(last_day)), _SCHEMA)
 
 
+def has_calls(connection: psycopg.Connection) -> bool:
+    """Whether any call is recorded."""
+    with reading(connection, "looking for recorded calls"):
+        row = connection.execute("SELECT EXISTS (SELECT FROM bandicoot.call_outcomes)").fetchone()
+    return row is not None and bool(row[0])
+
+
 def fingerprints_of_calls(connection: psycopg.Connection, first_day: date, last_day: date) -> dict[date, str]:
     """A fingerprint of the calls attempted on each Asia/Kolkata day from first_day to last_day; NO_CALLS is left out.
 
