@@ -2,8 +2,8 @@
 """Whether the container's process answers, for the image's HEALTHCHECK: exit 0 when it does, 1 and a line when not.
 
 What is asked follows from the command line of process 1. The service and the webserver are asked over HTTP, the code
-location over gRPC. The daemon and runs answer nobody: for them a container that runs is one that is well, and the alarms
-tell of lists that are late. Light, since it is started twice a minute beside a process that has little memory.
+location over gRPC. The daemon and runs answer nobody: for them a container that runs is one that is well, and the
+alarms tell of lists that are late. Light, since it is started twice a minute beside a process that has little memory.
 """
 
 import sys

@@ -18,7 +18,8 @@ build-image.sh --repository REGISTRY/PATH --base IMAGE@sha256:DIGEST [options] [
   --dry-run               print what would be done
 
 A base of today and its digest: docker buildx imagetools inspect python:3.11-slim-bookworm --format '{{.Manifest.Digest}}'
-Nothing is pushed. Exit codes: 0 built; 3 wrong arguments.
+Prints the names of the image, one a line, and nothing else on standard output. Nothing is pushed.
+Exit codes: 0 built; 3 wrong arguments, or changes that no tag can name.
 TEXT
 }
 
@@ -33,7 +34,7 @@ run() {
         printf ' %q' "$@"
         echo
     else
-        "$@"
+        "$@" >&2
     fi
 }
 

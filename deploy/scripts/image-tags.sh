@@ -13,10 +13,11 @@ image-tags.sh [--repository REGISTRY/PATH] [--allow-dirty]
   20261129-094500         when it was committed, in UTC
 
   --repository R          print R:TAG
-  --allow-dirty           of a tree with changes: tags that end with -dirty, for a trial
+  --allow-dirty           where files of the image are changed: tags that end with -dirty, for a trial
 
 Each names one commit for ever, so a registry may refuse to give a tag anew. Deploy by digest all the same.
-Exit codes: 0 printed; 3 wrong arguments, or a tree that no tag can name.
+A shallow clone lacks the git tags: fetch them first.
+Exit codes: 0 printed; 3 wrong arguments, or changes that no tag can name.
 TEXT
 }
 
@@ -40,9 +41,13 @@ version=$(sed -n 's/^version = "\([0-9]*\.[0-9]*\.[0-9]*\)"$/\1/p' "$root/pyproj
 commit=$(git -C "$root" rev-parse --short=12 HEAD) || die "$root is no git repository with a commit"
 date=$(TZ=UTC git -C "$root" show --no-patch --date=format-local:%Y%m%d-%H%M%S --format=%cd HEAD)
 
+# What the image is made of; other files may come and go beside it.
+made_of=(bandicoot_api bandicoot_core bandicoot_dagster constraints.txt pyproject.toml README.md .dockerignore)
+made_of+=(deploy/Dockerfile deploy/dagster.yaml deploy/image)
+changes=$(git -C "$root" status --porcelain -- "${made_of[@]}")
 suffix=''
-if [[ -n $(git -C "$root" status --porcelain) ]]; then
-    $allow_dirty || die "the tree has changes that no commit names; commit them, or say --allow-dirty for a trial"
+if [[ -n $changes ]]; then
+    $allow_dirty || die "changes that no commit names; commit them, or say --allow-dirty for a trial: ${changes//$'\n'/, }"
     suffix=-dirty
 fi
 
