@@ -23,8 +23,6 @@ import grpc
 import psycopg
 import pytest
 from containers import Containers, lacking, owned_folder, pip_settings, run
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 
 from tests.servers.debian_postgres import DebianPostgres, debian_postgres
 from tests.servers.processes import free_port
@@ -251,11 +249,10 @@ print(os.getuid(), os.getgid(), os.getgroups(), tried, compilers, rights)
         assert container.log().strip() == "10001 10001 [10001] ['/tmp'] [] ['0000000000000000', '1']"
 
 
-def test_memory_over_its_folders_is_writable_whatever_the_runtime_makes_of_its_mode(built: Built) -> None:
-    folders = ("/var/lib/bandicoot", "/opt/dagster", "/opt/dagster/storage")
-    options = [word for folder in folders for word in ("--tmpfs", folder)]
-    written = [f"{folder}/written" for folder in folders]
-    with built.containers.started(built.reference, ["touch", *written], options=options) as container:
+@pytest.mark.parametrize("folder", ["/var/lib/bandicoot", "/opt/dagster", "/opt/dagster/storage"])
+def test_memory_over_a_folder_is_writable_whatever_the_runtime_makes_of_its_mode(built: Built, folder: str) -> None:
+    options = ["--tmpfs", folder]
+    with built.containers.started(built.reference, ["touch", f"{folder}/written"], options=options) as container:
         assert container.wait(60) == 0, container.log()
 
 
@@ -267,9 +264,7 @@ def test_a_container_without_a_database_is_told_which_setting_is_missing(built: 
 
 
 def test_the_bill_of_materials_names_what_is_in_the_image(built: Built) -> None:
-    text = built.bill.read_text()
-    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
-    bill = json.loads(text)
+    bill = json.loads(built.bill.read_text())
     named = {(one["name"].lower(), one["version"]) for one in bill["components"]}
     listed = (
         "from importlib.metadata import distributions as d; print(*(f'{x.name.lower()}=={x.version}' for x in d()))"
@@ -331,6 +326,8 @@ def test_code_location_webserver_and_daemon_are_the_same_image(built: Built, pro
             )
 
         location = start(*code, "--port", str(code_port))
+        with pytest.raises(AssertionError, match="UNAVAILABLE"):
+            location.exec("healthcheck")  # it loads for seconds before it listens
         built.figures["code location, until it serves"] = f"{location.seconds_until(serves_code(code_port)):.1f} s"
         assert raw_call(code_port, "/api.DagsterApi/Ping", b"\n\x05hello")[:7] == b"\n\x05hello"  # type: ignore[index]
         assert location.exec("healthcheck").strip() == f"grpc://127.0.0.1:{code_port}: well"

@@ -204,3 +204,10 @@ def test_the_bill_names_installed_packages_of_debian_with_their_sources() -> Non
         "pkg:deb/debian/libc6@2.36-9%2Bdeb12u13?arch=amd64&distro=debian-12&upstream=glibc%402.36-9%2Bdeb12u13",
         "pkg:deb/debian/zlib1g@1%3A1.2.13?arch=amd64&distro=debian-12",
     ]
+
+
+def test_python_itself_is_in_the_bill_under_the_name_that_advisories_use() -> None:
+    bill = sbom.with_base({"components": [{"name": "first"}], "version": 1}, [sbom.python_component("3.11.9")])
+    assert bill["version"] == 1
+    assert [one["name"] for one in bill["components"]] == ["first", "python"]
+    assert bill["components"][1]["cpe"] == "cpe:2.3:a:python:python:3.11.9:*:*:*:*:*:*:*"

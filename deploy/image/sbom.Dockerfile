@@ -15,7 +15,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     && python3 -m pip --python /opt/sbom/bin/python install --no-cache-dir --requirement requirements-sbom.txt \
     && /opt/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
         --spec-version 1.6 --output-format JSON --output-file packages.json /opt/bandicoot/bin/python \
-    && python3 sbom.py packages.json > bandicoot.cdx.json
+    && /opt/sbom/bin/python sbom.py packages.json > bandicoot.cdx.json
 
 FROM scratch
 COPY --from=bill /build/bandicoot.cdx.json /

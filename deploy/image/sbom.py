@@ -2,7 +2,8 @@
 
     python sbom.py packages.json > bandicoot.cdx.json
 
-Run where the image is built, on the same base. Scanners match Debian's packages by their purl, Python by its CPE.
+Run in the image, beside cyclonedx-bom, whose schema the result is held to. Scanners match Debian's packages by their
+purl, Python by its CPE.
 """
 
 import json
@@ -41,11 +42,22 @@ def with_base(bill: dict[str, Any], added: list[dict[str, Any]]) -> dict[str, An
     return {**bill, "components": [*bill.get("components", []), *added]}
 
 
+def refuse_invalid(text: str) -> None:
+    """SystemExit with what is wrong with a bill that CycloneDX 1.6 does not allow."""
+    from cyclonedx.schema import SchemaVersion  # noqa: PLC0415 - only where bills are made
+    from cyclonedx.validation.json import JsonStrictValidator  # noqa: PLC0415
+
+    trouble = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
+    if trouble is not None:
+        raise SystemExit(f"the bill of materials is not valid: {trouble}")
+
+
 if __name__ == "__main__":
     release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
     base = f"{release['ID']}-{release['VERSION_ID']}".replace('"', "")
     query = ["dpkg-query", "--show", f"--showformat={_FIELDS}"]
     packages = subprocess.run(query, check=True, capture_output=True, text=True).stdout  # noqa: S603 - fixed words
     brought = [python_component(platform.python_version()), *debian_components(packages, base)]
-    json.dump(with_base(json.loads(Path(sys.argv[1]).read_text()), brought), sys.stdout, indent=1)
-    sys.stdout.write("\n")
+    whole = json.dumps(with_base(json.loads(Path(sys.argv[1]).read_text()), brought), indent=1)
+    refuse_invalid(whole)
+    sys.stdout.write(f"{whole}\n")
