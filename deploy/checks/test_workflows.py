@@ -100,7 +100,10 @@ def test_a_release_is_tested_built_scanned_and_signed_before_staging_and_staging
     assert jobs["staging"]["needs"] == "build"
     assert set(jobs["production"]["needs"]) == {"build", "staging"}
     building = [step.get("name") for step in jobs["build"]["steps"] if step.get("name")]
-    assert building == ["Build and push", "Scan", "List what is in it (CycloneDX)", "Sign"]
+    assert building == ["Build and push", "Scan", "Sign"]
+    pushing = next(step["run"] for step in jobs["build"]["steps"] if step.get("name") == "Build and push")
+    assert "build-image.sh" in pushing
+    assert "--sbom" in pushing
     for name in ("staging", "production"):
         assert jobs[name]["environment"] == name
         names = [step.get("name") for step in jobs[name]["steps"]]
