@@ -55,4 +55,5 @@ else
     change gcloud sql import sql "$instance" "$from" --database "$into" "${in_project[@]}"
 fi
 say "restored. Roles do not come along with a file: run \`bandicoot database roles\` there. Then point the secrets at it and"
-say "deploy the same image again (a new revision reads them), and run \`bandicoot lake verify\` and \`bandicoot status\`."
+say "deploy the same image again (a new revision reads them). The lake may know what this database does not: see docs/recovery.md,"
+say "run \`bandicoot lake reconcile --dry-run\` and \`bandicoot database rebuild --dry-run\`, then \`bandicoot status\`."

@@ -6,7 +6,7 @@ The list has no random draw, so that it is what a ranking as of its own morning 
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,10 +18,11 @@ from fastapi.testclient import TestClient
 from psycopg import sql
 
 from bandicoot_api.app import create_app
-from bandicoot_core.settings import ListOptions, load_list_options, load_service_options
+from bandicoot_core.settings import ListOptions, Settings, load_list_options, load_service_options
 from bandicoot_core.stores.embedded import server as embedded
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.published.api_keys import create_key
+from tests.conftest import fresh_database
 from tests.servers.dagster import DagsterServer, running_dagster
 from tests.servers.redis import RedisServer
 from tests.small_programme import CALL_DATE, NOON, Programme, small_programme
@@ -79,6 +80,12 @@ class Site:
             cursor = connection.execute(statement, parameters)  # type: ignore[arg-type]
             return cursor.fetchall() if cursor.description else []
 
+    def close(self) -> None:
+        """Let its clients and connections go."""
+        for client in self.clients:
+            client.__exit__(None, None, None)
+        self.stores.close()
+
     def listed(self) -> list[str]:
         """The published list's caregivers, in calling order."""
         return [
@@ -108,29 +115,18 @@ def service_programme(server: embedded.EmbeddedServer, tmp_path_factory: pytest.
 def opened_sites(programme: Programme, server: embedded.EmbeddedServer, folder: Path) -> Iterator[Callable[..., Site]]:
     """A function that opens a site, a copy of the programme, with settings of its own; they are dropped on exit."""
     template = _database(programme.installation)
-    opened: list[Site] = []
+    with ExitStack() as until_end:
 
-    def open_one(**settings: object) -> Site:
-        name = f"test_{uuid.uuid4().hex}"
-        with psycopg.connect(server.url, autocommit=True) as connection:
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-            )
-        home = folder / name
-        shutil.copytree(programme.installation.settings.home / "lake", home / "lake")
-        changed = {"home": home, "database_url": server.url.replace("/bandicoot?", f"/{name}?"), **settings}
-        chosen = type(programme.installation.settings)(**{"lookback_days": 42, **changed})
-        site = Site(Installation(chosen), server, name)
-        opened.append(site)
-        return site
+        def open_one(**settings: object) -> Site:
+            url = until_end.enter_context(fresh_database(server, template))
+            home = folder / uuid.uuid4().hex
+            shutil.copytree(programme.installation.settings.home / "lake", home / "lake")
+            stores = Installation(Settings(**{"lookback_days": 42, "home": home, "database_url": url, **settings}))
+            site = Site(stores, server, _database(stores))
+            until_end.callback(site.close)
+            return site
 
-    yield open_one
-    for site in opened:
-        for client in site.clients:
-            client.__exit__(None, None, None)
-        site.stores.close()
-        with psycopg.connect(server.url, autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(site.database)))
+        yield open_one
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """A few dozen caregivers through the whole pipeline without Dagster: from the source's rows to a published list."""
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -28,12 +30,17 @@ from bandicoot_core.pipeline.training import (
     materialize_whittle_indices,
 )
 from bandicoot_core.settings import ListOptions, ModelOptions, Settings, load_list_options, load_model_options
+from bandicoot_core.stores.embedded.server import EmbeddedServer
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.published.keys import read_keys
+from tests.conftest import fresh_database
 from tests.source_programme import SourceProgramme, ist
 
 N_WEEKS = 6
 OPTIONS = load_model_options(training_weeks=N_WEEKS, n_clusters=1, n_draws=100, min_cluster_share=0, max_index_shift=9)
+
+CALL_DATE = date(2026, 11, 19)
+EVERYBODY = [f"CG-{n}" for n in range(6)]
 
 
 @dataclass
@@ -170,3 +177,26 @@ class SmallInstallation:
 
 def _noon(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, 6, 30, tzinfo=UTC)
+
+
+@contextmanager
+def lived_through(server: EmbeddedServer, template: str, home: Path) -> Iterator[str]:
+    """The database of an installation on the morning of CALL_DATE, to be copied: it is not made in a moment."""
+    with fresh_database(server, template) as url:
+        made = SmallInstallation(SourceProgramme(url), home)
+        made.enrol(EVERYBODY)
+        made.live_through(EVERYBODY, CALL_DATE)
+        made.make_list(CALL_DATE)
+        name = url.rpartition("/")[2].partition("?")[0]
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            # A database with open connections cannot be copied.
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        yield name
+
+
+@contextmanager
+def copied(server: EmbeddedServer, template: str, home: Path, copy: Path) -> Iterator[SmallInstallation]:
+    """A copy of an installation: its database and, in the folder `copy`, its lake."""
+    shutil.copytree(home, copy, dirs_exist_ok=True)
+    with fresh_database(server, template) as url:
+        yield SmallInstallation(SourceProgramme(url, is_new=False), copy)

@@ -1,7 +1,6 @@
 """Events that are told as they happen: once in the lake in their own day, at once in the states, then in the list."""
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -15,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from small_installation import N_WEEKS, OPTIONS, SmallInstallation
+from small_installation import CALL_DATE, EVERYBODY, N_WEEKS, OPTIONS, SmallInstallation, copied, lived_through
 
 from bandicoot_core.calendar import last_closed_week
 from bandicoot_core.contracts import CAREGIVER_STATES, ENGAGEMENT_HISTORY, RECEIVED_EVENTS
@@ -30,13 +29,10 @@ from bandicoot_core.stores.cache.current_reader import CACHE
 from bandicoot_core.stores.embedded.server import EmbeddedServer
 from bandicoot_core.stores.published.dead_letters import newest_letters
 from bandicoot_core.stores.published.keys import keys_of, read_keys
-from tests.conftest import fresh_database
 from tests.servers.redis import RedisServer
-from tests.source_programme import SourceProgramme, ist
+from tests.source_programme import ist
 
-CALL_DATE = date(2026, 11, 19)
 NOON = ist("2026-11-19 12:00").astimezone(UTC)
-EVERYBODY = [f"CG-{n}" for n in range(6)]
 
 
 @dataclass(frozen=True)
@@ -54,32 +50,20 @@ def event(
 
 
 @pytest.fixture(scope="module")
-def lived_through(
+def first(
     server: EmbeddedServer, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Path]]:
-    """Database and home of an installation on the morning of CALL_DATE, to be copied: it is not made in a moment."""
+    """Database and home of an installation that tests copy and never change."""
     home = tmp_path_factory.mktemp("lived-through")
-    with fresh_database(server, migrated_template) as url:
-        made = SmallInstallation(SourceProgramme(url), home)
-        made.enrol(EVERYBODY)
-        made.live_through(EVERYBODY, CALL_DATE)
-        made.make_list(CALL_DATE)
-        name = url.rpartition("/")[2].partition("?")[0]
-        with psycopg.connect(server.url, autocommit=True) as connection:
-            # A database with open connections cannot be copied.
-            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+    with lived_through(server, migrated_template, home) as name:
         yield name, home
 
 
 @pytest.fixture
-def installation(
-    server: EmbeddedServer, lived_through: tuple[str, Path], tmp_path: Path
-) -> Iterator[SmallInstallation]:
+def installation(server: EmbeddedServer, first: tuple[str, Path], tmp_path: Path) -> Iterator[SmallInstallation]:
     """The list of CALL_DATE is published; everybody has opened messages now and then."""
-    template, home = lived_through
-    shutil.copytree(home, tmp_path, dirs_exist_ok=True)
-    with fresh_database(server, template) as url:
-        yield SmallInstallation(SourceProgramme(url, is_new=False), tmp_path)
+    with copied(server, *first, tmp_path) as made:
+        yield made
 
 
 def tell(installation: SmallInstallation, *events: object, now: datetime = NOON, first: int = 0) -> Ingested:

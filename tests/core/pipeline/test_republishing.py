@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pyarrow as pa
 import pytest
-from small_installation import SmallInstallation
+from small_installation import CALL_DATE, SmallInstallation, copied, lived_through
 
 from bandicoot_core.contracts import RECEIVED_EVENTS
 from bandicoot_core.errors import InvalidInputError
@@ -20,43 +20,28 @@ from bandicoot_core.stores.embedded.server import EmbeddedServer
 from bandicoot_core.stores.lake.manifest import Manifest
 from bandicoot_core.stores.lake.search import highest_key_in
 from bandicoot_core.stores.published.models import ModelRecord, champion, is_held_back, list_models
-from tests.conftest import fresh_database
-from tests.source_programme import SourceProgramme
 
-CALL_DATE = date(2026, 11, 19)
 LAST_WEEK, WEEK_BEFORE = date(2026, 11, 8), date(2026, 11, 1)
 NOW = datetime(2026, 11, 20, 6, tzinfo=UTC)
-EVERYBODY = [f"CG-{n}" for n in range(6)]
 OLDER = "2026-11-01-older"
 MODEL_TABLES = "bandicoot.model_versions, bandicoot.clusters, bandicoot.whittle_indices"
 
 
 @pytest.fixture(scope="module")
-def lived_through(
+def first(
     server: EmbeddedServer, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Path]]:
-    """Database and home of an installation with a list, to be copied: it is not made in a moment."""
+    """Database and home of an installation that tests copy and never change."""
     home = tmp_path_factory.mktemp("lived-through")
-    with fresh_database(server, migrated_template) as url:
-        made = SmallInstallation(SourceProgramme(url), home)
-        made.enrol(EVERYBODY)
-        made.live_through(EVERYBODY, CALL_DATE)
-        made.make_list(CALL_DATE)
-        name = url.rpartition("/")[2].partition("?")[0]
-        with psycopg.connect(server.url, autocommit=True) as connection:
-            # A database with open connections cannot be copied.
-            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+    with lived_through(server, migrated_template, home) as name:
         yield name, home
 
 
 @pytest.fixture
-def installation(
-    server: EmbeddedServer, lived_through: tuple[str, Path], tmp_path: Path
-) -> Iterator[SmallInstallation]:
-    template, home = lived_through
-    shutil.copytree(home, tmp_path, dirs_exist_ok=True)
-    with fresh_database(server, template) as url:
-        yield SmallInstallation(SourceProgramme(url, is_new=False), tmp_path)
+def installation(server: EmbeddedServer, first: tuple[str, Path], tmp_path: Path) -> Iterator[SmallInstallation]:
+    """The list of CALL_DATE is published; everybody has opened messages now and then."""
+    with copied(server, *first, tmp_path) as made:
+        yield made
 
 
 def execute(installation: SmallInstallation, statement: str) -> None:
