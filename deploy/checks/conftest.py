@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ REPOSITORY = DEPLOY.parent
 for place in (REPOSITORY, DEPLOY / "checks"):
     if str(place) not in sys.path:
         sys.path.insert(0, str(place))
+pytest_plugins = ["planned"]
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +37,15 @@ def tool() -> Callable[[str, str], str]:
             pytest.fail(f"not checked: this machine has no {name}. {how_to_get}", pytrace=False)
         return path
 
+    return found
+
+
+@pytest.fixture(scope="module")
+def dagster_values() -> dict[str, Any]:
+    """What Dagster's chart is told."""
+    import yaml
+
+    found: dict[str, Any] = yaml.safe_load((DEPLOY / "helm" / "dagster-values.yaml").read_text())
     return found
 
 

@@ -34,7 +34,7 @@ OPEN = {"/openapi.json", "/health", "/ready", "/metrics"}
 """What asks for no key: what runs the service asks these, and they show no caregiver."""
 
 OWN_SESSION = "call sheet"
-"""Tag of the pages for people, who sign in; test_sheet tests that."""
+"""Tag of the pages for people, who sign in; test_sheet_sessions tests that."""
 
 SCOPE_OF = {
     "GET /recommend": "read",
