@@ -141,10 +141,13 @@ def test_while_postgresql_is_away_the_list_comes_from_redis_and_nothing_is_marke
 def test_without_postgresql_and_redis_there_is_a_page_in_words(cached_site: Site, redis_server: RedisServer) -> None:
     client = worker(cached_site, api_keys_seconds=3600)
     redis_server.kill()
-    with cached_site.database_away():
-        response = client.get("/")
-        cold = visitor(cached_site)
-        signing_in = sign_in(cold, "bdc_abcdefghijkl_" + "x" * 43)
+    try:
+        with cached_site.database_away():
+            response = client.get("/")
+            cold = visitor(cached_site)
+            signing_in = sign_in(cold, "bdc_abcdefghijkl_" + "x" * 43)
+    finally:
+        redis_server.start()
     for each in (response, signing_in):
         assert each.status_code == 503
         assert each.headers["content-type"] == "text/html; charset=utf-8"
