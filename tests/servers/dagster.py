@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,17 +110,21 @@ def running_dagster(installation: Installation, folder: Path, options: Mapping[s
 
 def run_queue(workspace: str) -> None:
     """Be the part of Dagster's daemon that takes runs from the queue, until ended."""
+    from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
+
+    run_daemons(workspace, lambda: [QueuedRunCoordinatorDaemon(interval_seconds=_QUEUE_SECONDS)])
+
+
+def run_daemons(workspace: str, daemons: Callable[[], Sequence[Any]]) -> None:
+    """Be some parts of Dagster's daemon, until ended."""
     from dagster import DagsterInstance
     from dagster._core.workspace.load_target import WorkspaceFileTarget
     from dagster._daemon.controller import daemon_controller_from_instance
-    from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
     with (
         DagsterInstance.get() as instance,
         daemon_controller_from_instance(
-            instance,
-            WorkspaceFileTarget([workspace]),
-            gen_daemons=lambda _: [QueuedRunCoordinatorDaemon(interval_seconds=_QUEUE_SECONDS)],
+            instance, WorkspaceFileTarget([workspace]), gen_daemons=lambda _: daemons()
         ) as controller,
     ):
         controller.check_daemon_loop()

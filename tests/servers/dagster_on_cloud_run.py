@@ -21,7 +21,7 @@ from tests.servers.bigquery import service_account
 from tests.servers.certificates import make_certificates
 from tests.servers.cloud_run import CloudRun, cloud_run_server
 from tests.servers.cloud_run_code import FOLDER_VARIABLE
-from tests.servers.dagster import DagsterServer, listens, serves_jobs
+from tests.servers.dagster import DagsterServer, listens, run_daemons, serves_jobs
 from tests.servers.processes import end, free_port, kill, private_folder, wait_until
 from tests.servers.tls_front import tls_front
 
@@ -113,26 +113,12 @@ def dagster_on_cloud_run(storage_url: str, folder: Path) -> Iterator[Site]:
 
 def daemon(workspace: str) -> None:
     """Be the parts of Dagster's daemon that have to do with runs, at short intervals, until ended."""
-    from dagster import DagsterInstance
-    from dagster._core.workspace.load_target import WorkspaceFileTarget
     from dagster._daemon.auto_run_reexecution.event_log_consumer import EventLogConsumerDaemon
-    from dagster._daemon.controller import daemon_controller_from_instance
     from dagster._daemon.daemon import MonitoringDaemon
     from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
-    with (
-        DagsterInstance.get() as instance,
-        daemon_controller_from_instance(
-            instance,
-            WorkspaceFileTarget([workspace]),
-            gen_daemons=lambda _: [
-                QueuedRunCoordinatorDaemon(interval_seconds=_SECONDS),
-                MonitoringDaemon(interval_seconds=_SECONDS),
-                EventLogConsumerDaemon(interval_seconds=_SECONDS),
-            ],
-        ) as controller,
-    ):
-        controller.check_daemon_loop()
+    parts = (QueuedRunCoordinatorDaemon, MonitoringDaemon, EventLogConsumerDaemon)
+    run_daemons(workspace, lambda: [part(interval_seconds=_SECONDS) for part in parts])
 
 
 if __name__ == "__main__":
