@@ -47,6 +47,7 @@ class Clients:
         self._monotonic = monotonic
         self._keys: Mapping[str, ApiKey] | None = None
         self._read_at = float("-inf")
+        self._asked_at = float("-inf")
         self._reading: asyncio.Task[Mapping[str, ApiKey] | None] | None = None
 
     async def find(self, text: str) -> ApiKey | None:
@@ -82,12 +83,14 @@ class Clients:
 
     async def _refresh(self) -> None:
         if self._reading is None or self._reading.done():
+            self._asked_at = self._monotonic()
             self._reading = asyncio.ensure_future(asyncio.to_thread(self._read))
         try:
             found = await asyncio.wait_for(asyncio.shield(self._reading), self._database_seconds)
         except TimeoutError:
             found = None
-        self._read_at = self._monotonic()
+        # Keys are as old as the question, but who asked in vain does not ask again at once.
+        self._read_at = self._asked_at if found is not None else self._monotonic()
         if found is not None:
             self._keys = found
         elif self._keys is None:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import httpx
@@ -18,6 +19,7 @@ from bandicoot_core.stores.published.api_keys import parse_key, revoke_key, rota
 from bandicoot_core.stores.published.roles import apply_roles
 from tests.servers.redis import RedisServer
 from tests.service.conftest import BUDGET, Site
+from tests.service.test_guards import locked, n_waiting, until
 from tests.small_programme import CALL_DATE
 
 
@@ -67,6 +69,19 @@ def test_keys_are_read_again_when_their_time_is_over_and_not_before(site: Site) 
     pass_time(client, 9)
     assert asked(client, key).status_code == 200
     pass_time(client, 2)
+    assert asked(client, key).status_code == 401
+
+
+def test_keys_are_as_old_as_the_question_and_not_as_its_answer(site: Site) -> None:
+    key, client = site.key("read"), site.client(api_keys_seconds=10)
+    with ThreadPoolExecutor() as pool:
+        with locked(site, "api_keys"):
+            answer = pool.submit(asked, client, key)
+            until(lambda: n_waiting(site) == 1)
+            pass_time(client, 8)
+        assert answer.result().status_code == 200
+    revoked(site, key)
+    pass_time(client, 3)
     assert asked(client, key).status_code == 401
 
 
