@@ -31,7 +31,8 @@ from tests.faults.record import EventsRecord
 from tests.registered_caregivers import publish_everybody, register_caregivers
 from tests.registered_models import register
 from tests.servers.debian_postgres import DebianPostgres, debian_postgres
-from tests.servers.pubsub import SUBSCRIPTION, PubSubServer, pubsub_server
+from tests.servers.pubsub import SUBSCRIPTION
+from tests.servers.pubsub_process import PubSubProcess, pubsub_process
 
 N_EVENTS = 100_000 if N_TRIES > 1 else 20_000
 N_REPEATED = N_EVENTS // 20
@@ -64,7 +65,7 @@ def test_events_survive_crashes_of_everything_none_lost_and_none_doubled(n: int)
     told = tell(chance, today)
     with (
         debian_postgres(fsync="off") as server,
-        pubsub_server(seed=seed, repeated_share=0.02, is_shuffled=True) as broker,
+        pubsub_process(seed=seed, repeated_share=0.02, is_shuffled=True) as broker,
         tempfile.TemporaryDirectory(prefix="bandicoot-events-") as folder,
     ):
         stores = Installation(Settings(home=Path(folder), database_url=server.create_database()))
@@ -162,7 +163,7 @@ class Crew:
 
 
 @contextmanager
-def workers(stores: Installation, broker: PubSubServer, folder: Path) -> Iterator[Crew]:
+def workers(stores: Installation, broker: PubSubProcess, folder: Path) -> Iterator[Crew]:
     url = stores.settings.database_url
     assert url is not None
     environment = {
@@ -181,7 +182,7 @@ def workers(stores: Installation, broker: PubSubServer, folder: Path) -> Iterato
         crew.kill_all()
 
 
-def strike_until_done(chance: random.Random, server: DebianPostgres, broker: PubSubServer, crew: Crew) -> Counter[str]:
+def strike_until_done(chance: random.Random, server: DebianPostgres, broker: PubSubProcess, crew: Crew) -> Counter[str]:
     strikes: Counter[str] = Counter()
     until = time.monotonic() + PATIENCE_SECONDS
 
