@@ -86,10 +86,10 @@ locals {
 }
 
 resource "google_project_service" "this" {
-  for_each = toset([
+  for_each = toset(concat([
     "artifactregistry", "billingbudgets", "cloudresourcemanager", "compute", "iam", "iamcredentials", "iap", "logging",
     "monitoring", "pubsub", "redis", "run", "secretmanager", "servicenetworking", "sqladmin", "storage", "sts",
-  ])
+  ], var.github_repository == null ? [] : ["ondemandscanning"]))
   project            = var.project
   service            = "${each.value}.googleapis.com"
   disable_on_destroy = false

@@ -1,5 +1,5 @@
-# Some 140 US dollars a month (docs/costs.md): a Cloud SQL instance of its own, Redis as a service, the code location apart from the
-# machine of the daemon.
+# Some 140 US dollars a month (docs/costs.md): a Cloud SQL instance of its own, Redis as a service, the code location apart
+# from the machine of the daemon.
 caregivers            = 200000
 code_location_home    = "cloud_run"
 cache_home            = "memorystore"
@@ -11,4 +11,4 @@ api_is_public         = true
 api_max_instances     = 10
 is_protected          = true
 backup_retention_days = 30
-monthly_budget_usd    = 200
+monthly_budget_usd    = 160

@@ -50,7 +50,8 @@ expect.set_options(timeout=30_000)  # pages fill in piece by piece, and a busy m
 _PROJECT = Path(__file__).parents[2]
 _COMMAND = (sys.executable, "-m", "bandicoot_dagster.cli")
 _SERVING_SECONDS = 120
-_ENDING_SECONDS = 60
+# A code server lets its runs end; one that did not hear of the end misses its heartbeats first, after 90 s at most.
+_ENDING_SECONDS = 180
 
 
 @dataclass(frozen=True)

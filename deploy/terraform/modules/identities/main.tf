@@ -1,5 +1,5 @@
 # One service account for each component; none has a key, none has a role on the whole project but to write logs and
-# metrics. What else each may do stands where the thing is: secrets, lake, events, runs.
+# metrics. What else each may do stands where the thing is: secrets, lake, events, runs. Who deploys has a few more.
 variable "project" { type = string }
 variable "github_repository" { type = string }
 variable "registry" { type = string }
@@ -75,6 +75,17 @@ resource "google_artifact_registry_repository_iam_member" "deployer" {
   repository = var.registry
   role       = "roles/artifactregistry.writer"
   member     = "serviceAccount:${google_service_account.deployer[0].email}"
+}
+
+# What can be asked of a project only: which jobs there are, what the triggers measure, a copy of the database before a
+# migration, and what is known against an image.
+resource "google_project_iam_member" "deployer" {
+  for_each = var.github_repository == null ? toset([]) : toset([
+    "roles/cloudsql.editor", "roles/monitoring.viewer", "roles/ondemandscanning.admin", "roles/run.viewer",
+  ])
+  project = var.project
+  role    = each.value
+  member  = "serviceAccount:${google_service_account.deployer[0].email}"
 }
 
 # A new revision runs as the component's account, so the deployer may act as these, and as no other.
