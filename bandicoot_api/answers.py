@@ -68,6 +68,10 @@ class Together(Generic[Key, Made]):
         """How many different ones are being made."""
         return len(self._under_way)
 
+    def is_under_way(self, key: Key) -> bool:
+        """Whether it is being made."""
+        return key in self._under_way
+
     async def make(self, key: Key, work: Callable[[], Awaitable[Made]]) -> Made:
         """The result of `work`, or of the same work that another request has begun.
 

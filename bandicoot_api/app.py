@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 
-from bandicoot_api.edge import Edge
+from bandicoot_api.edge import Admission, Edge
 from bandicoot_api.guarded_route import client_of
 from bandicoot_api.problems import add_handlers
 from bandicoot_api.routes import caregivers, clusters, events, lists, operations, outcomes, recommend, runs
@@ -27,12 +27,13 @@ __all__ = ["client_of", "create_app"]
 
 _DESCRIPTION = """Whom a health worker's call would help most, on request.
 
-Every address but `/health`, `/ready`, `/metrics` and the call sheet asks for `Authorization: Bearer bdc_...`. A key may
-`read`, `call` (report outcomes and events) or `admin` (start training). Days are Asia/Kolkata days, instants UTC.
+Every address but `/health`, `/ready`, `/metrics`, this document and the call sheet asks for
+`Authorization: Bearer bdc_...`. A key may `read`, `call` (report outcomes and events) or `admin` (start training).
+Days are Asia/Kolkata days, instants UTC.
 """
 
 _THREADS = 32
-"""Threads that wait for servers: more than connections to PostgreSQL, so that some are left for Redis."""
+"""Threads that wait for Redis, and for what takes no time; who waits for PostgreSQL has lanes of their own."""
 
 
 def create_app(stores: Installation, options: ServiceOptions, list_options: ListOptions, *, clock: Clock) -> FastAPI:
@@ -45,7 +46,7 @@ def create_app(stores: Installation, options: ServiceOptions, list_options: List
         yield
         if service.runs is not None:
             await service.runs.close()
-        stores.close()
+        service.close()
 
     app = FastAPI(
         title="Bandicoot",
@@ -61,22 +62,36 @@ def create_app(stores: Installation, options: ServiceOptions, list_options: List
     add_handlers(app)
     for module in (recommend, lists, caregivers, outcomes, events, clusters, runs, sheet, operations):
         app.include_router(module.router)
+    # The last one added is the outermost: refusals of Admission too may be read by pages of the origins allowed.
+    app.add_middleware(
+        Admission,
+        metrics=service.metrics,
+        memory=service.memory,
+        timeout_seconds=options.api_timeout_seconds,
+        make_room=service.make_room,
+    )
     if options.api_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(options.api_origins),
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
-            expose_headers=["X-Request-Id", "Retry-After", "X-List-Version", "X-Tier", "X-Stale"],
+            expose_headers=[
+                "X-Request-Id",
+                "Retry-After",
+                "Location",
+                "Content-Disposition",
+                "X-List-Version",
+                "X-Model-Version",
+                "X-Generated-At",
+                "X-Evaluated",
+                "X-Tier",
+                "X-Tier-Reason",
+                "X-Stale",
+                "X-Cached",
+            ],
         )
-    app.add_middleware(
-        Edge,
-        metrics=service.metrics,
-        memory=service.memory,
-        timeout_seconds=options.api_timeout_seconds,
-        make_room=service.make_room,
-        age_of_process=_age_of_process,
-    )
+    app.add_middleware(Edge, metrics=service.metrics, age_of_process=_age_of_process)
     app.openapi = _document(app)  # type: ignore[method-assign]  # FastAPI's own way to change the document
     return app
 

@@ -1,11 +1,11 @@
 """Work on PostgreSQL beside the event loop, bounded in time; while PostgreSQL is known to be away it is not begun."""
 
-import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
 import psycopg
 
+from bandicoot_api.lanes import Lane
 from bandicoot_api.problems import Problem
 from bandicoot_api.service import Service
 from bandicoot_api.watch import DatabaseAwayError
@@ -27,16 +27,21 @@ async def current_version(service: Service) -> LiveVersion:
 
 
 async def on_database(service: Service, work: Callable[[psycopg.Connection], Result]) -> Result:
-    """The result of work on a connection; Problem 503 when PostgreSQL is away."""
-    if service.watch.is_away:
-        await current_version(service)
+    """The result of work on a connection; Problem 503 when PostgreSQL is away, or too many wait for it."""
 
     def on_connection() -> Result:
         with service.stores.published() as connection:
             return work(connection)
 
+    return await in_lane(service, service.database_lane, on_connection)
+
+
+async def in_lane(service: Service, lane: Lane, work: Callable[[], Result]) -> Result:
+    """The result of work that needs PostgreSQL, in a thread of a lane; Problem 503 as above."""
+    if service.watch.is_away:
+        await current_version(service)
     try:
-        return await asyncio.to_thread(on_connection)
+        return await lane.run(work)
     except BusyError:
         raise
     except TransientError as error:

@@ -85,16 +85,24 @@ class Clients:
         if self._reading is None or self._reading.done():
             self._asked_at = self._monotonic()
             self._reading = asyncio.ensure_future(asyncio.to_thread(self._read))
+            self._reading.add_done_callback(self._note)
         try:
             found = await asyncio.wait_for(asyncio.shield(self._reading), self._database_seconds)
         except TimeoutError:
             found = None
-        # Keys are as old as the question, but who asked in vain does not ask again at once.
-        self._read_at = self._asked_at if found is not None else self._monotonic()
+        if found is None:
+            # Who asked in vain does not ask again at once.
+            self._read_at = self._monotonic()
+            if self._keys is None:
+                self._keys = await asyncio.to_thread(self._read_cached)
+
+    def _note(self, reading: "asyncio.Task[Mapping[str, ApiKey] | None]") -> None:
+        """Take the keys, also when they come too late for who asked; they are as old as the question."""
+        if reading.cancelled() or reading.exception() is not None:
+            return
+        found = reading.result()
         if found is not None:
-            self._keys = found
-        elif self._keys is None:
-            self._keys = await asyncio.to_thread(self._read_cached)
+            self._keys, self._read_at = found, self._asked_at
 
     def _read(self) -> Mapping[str, ApiKey] | None:
         try:

@@ -6,7 +6,7 @@ Dagster says of itself goes to the log, since it may name servers; whoever asked
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -65,7 +65,7 @@ query ($id: ID!) { runOrError(runId: $id) { __typename
 
 
 class RunUnderWayError(BandicootError):
-    """A run of the same job has not ended yet."""
+    """A run of this job, or of one that writes the same, has not ended yet."""
 
     def __init__(self, job: str, run_id: str) -> None:
         super().__init__(f"{job} is running already (run {run_id}); wait until it has ended")
@@ -129,23 +129,25 @@ class DagsterRuns:
         partition: str | None = None,
         run_config: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
+        besides: Collection[str] = (),
     ) -> str:
         """Start a run of a job and return its id, as soon as it is queued.
 
-        Raises RunUnderWayError while a run of the job is under way, whoever started it. Of two that are started at the
-        same moment the younger is taken back. InvalidInputError when the job has no such partition.
+        Raises RunUnderWayError while a run of the job, or of one of the jobs `besides`, is under way, whoever started
+        it. Of two that are started at the same moment the younger is taken back. InvalidInputError when the job has no
+        such partition.
         """
         async with self._in_time(f"{job} may have been started all the same; see its runs before the next try"):
-            found = await self._runs_under_way(job)
+            found = await self._runs_under_way(job, *besides)
             if found:
-                raise RunUnderWayError(job, found[0])
+                raise RunUnderWayError(*found[0])
             selector = await self._place_of(job)
             if partition is not None:
                 await self._require_partition(selector, partition)
             run_id = await self._launch(selector, partition, run_config or {}, tags or {})
-            elder = (await self._runs_under_way(job) or [run_id])[0]
-            if elder != run_id and await self._is_taken_back(run_id):
-                raise RunUnderWayError(job, elder)
+            elder = (await self._runs_under_way(job, *besides) or [(job, run_id)])[0]
+            if elder[1] != run_id and await self._is_taken_back(run_id):
+                raise RunUnderWayError(*elder)
             return run_id
 
     async def status(self, run_id: str) -> DagsterRun | None:
@@ -167,11 +169,15 @@ class DagsterRuns:
             failed_steps=tuple(step["stepKey"] for step in run["stepStats"] if step["status"] == "FAILURE"),
         )
 
-    async def _runs_under_way(self, job: str) -> list[str]:
-        """Ids of the job's runs that have not ended, the eldest first; all services see them in the same order."""
-        asked = {"filter": {"pipelineName": job, "statuses": list(_UNDER_WAY)}}
-        runs = _expected(await self._ask(_RUNS_UNDER_WAY, asked, "runsOrError"), "Runs", f"looking for runs of {job}")
-        return [run["runId"] for run in sorted(runs["results"], key=lambda run: (run["creationTime"], run["runId"]))]
+    async def _runs_under_way(self, *jobs: str) -> list[tuple[str, str]]:
+        """Jobs and ids of runs that have not ended, the eldest first; all services see them in the same order."""
+        found = []
+        for job in sorted(jobs):
+            asked = {"filter": {"pipelineName": job, "statuses": list(_UNDER_WAY)}}
+            told = await self._ask(_RUNS_UNDER_WAY, asked, "runsOrError")
+            runs = _expected(told, "Runs", f"looking for runs of {job}")
+            found += [(run["creationTime"], run["runId"], job) for run in runs["results"]]
+        return [(job, run_id) for _, run_id, job in sorted(found)]
 
     async def _place_of(self, job: str) -> dict[str, str]:
         """How GraphQL names a job: by its code location and repository, which nobody has to configure."""

@@ -22,6 +22,8 @@ from bandicoot_api.problems import Problem
 _log = logging.getLogger(__name__)
 
 _ALWAYS_SERVED = ("/health", "/ready", "/metrics")
+_ROOM_SECONDS = 1.0
+"""How often what can be made again is let go of, at most."""
 
 _HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"x-content-type-options", b"nosniff"),
@@ -38,23 +40,11 @@ _UNKNOWN_ROUTE = "(none)"
 
 
 class Edge:
-    """ASGI middleware around the whole application."""
+    """ASGI middleware around everything else: names, marks and measures."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        metrics: Metrics,
-        memory: Memory,
-        timeout_seconds: float,
-        make_room: Callable[[], None],
-        age_of_process: Callable[[], float],
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, age_of_process: Callable[[], float]) -> None:
         self.app = app
         self._metrics = metrics
-        self._memory = memory
-        self._timeout_seconds = timeout_seconds
-        self._make_room = make_room
         self._age_of_process = age_of_process
         self._is_cold = True
         self._timers: dict[tuple[str, str, int], Any] = {}
@@ -76,36 +66,8 @@ class Edge:
                 message["headers"] = [*message.get("headers", ()), *_marks(message, request_id)]
             await send(message)
 
-        problem = self._refusal(scope)
-        if problem is None:
-            try:
-                async with asyncio.timeout(self._timeout_seconds):
-                    await self.app(scope, receive, send_marked)
-            except TimeoutError:
-                self._metrics.refused.labels("timeout").inc()
-                problem = Problem(
-                    504,
-                    f"the request took longer than {self._timeout_seconds:g} s and was ended; ask for less, or again "
-                    "later",
-                )
-            except Exception:
-                _log.exception("request %s failed", request_id)
-                problem = Problem(500, "a fault of the service; it is written in its log under the request's id")
-        if problem is not None:
-            if status:  # the answer had begun, so only its end can tell
-                raise ConnectionError(f"the answer to request {request_id} was broken off")
-            await _send_problem(problem, request_id, send_marked)
+        await self.app(scope, receive, send_marked)
         self._measure(scope, status, time.perf_counter() - started)
-
-    def _refusal(self, scope: Scope) -> Problem | None:
-        if not self._memory.is_full or scope["path"] in _ALWAYS_SERVED:
-            return None
-        self._make_room()
-        self._memory.look_again()
-        if not self._memory.is_full:
-            return None
-        self._metrics.refused.labels("admission").inc()
-        return Problem(503, "memory is short here; ask again in a few seconds", code="overloaded", retry_after=5)
 
     def _measure(self, scope: Scope, status: int, seconds: float) -> None:
         if self._is_cold:
@@ -124,6 +86,74 @@ class Edge:
             if route not in self._sizes:
                 self._sizes[route] = self._metrics.request_bytes.labels(route)
             self._sizes[route].observe(size)
+
+
+class Admission:
+    """ASGI middleware that ends what takes too long, and sends requests away while memory is short."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        memory: Memory,
+        timeout_seconds: float,
+        make_room: Callable[[], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.app = app
+        self._metrics = metrics
+        self._memory = memory
+        self._timeout_seconds = timeout_seconds
+        self._make_room = make_room
+        self._monotonic = monotonic
+        self._room_made_at = float("-inf")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or pass on what is none."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id, has_begun = scope["request_id"], False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        problem = self._refusal(scope)
+        if problem is None:
+            try:
+                async with asyncio.timeout(self._timeout_seconds):
+                    await self.app(scope, receive, send_noted)
+            except TimeoutError:
+                self._metrics.refused.labels("timeout").inc()
+                problem = Problem(
+                    504,
+                    f"the request took longer than {self._timeout_seconds:g} s and was ended; ask for less, or again "
+                    "later",
+                )
+            except Exception:
+                _log.exception("request %s failed", request_id)
+                problem = Problem(500, "a fault of the service; it is written in its log under the request's id")
+        if problem is not None:
+            if has_begun:  # so only its end can tell
+                raise ConnectionError(f"the answer to request {request_id} was broken off")
+            await _send_problem(problem, request_id, send)
+
+    def _refusal(self, scope: Scope) -> Problem | None:
+        if not self._memory.is_full or scope["path"] in _ALWAYS_SERVED:
+            return None
+        # Making room stops everybody for a moment: not for each of a thousand requests.
+        now = self._monotonic()
+        if now - self._room_made_at >= _ROOM_SECONDS:
+            self._room_made_at = now
+            self._make_room()
+            self._memory.look_again()
+            if not self._memory.is_full:
+                return None
+        self._metrics.refused.labels("admission").inc()
+        return Problem(503, "memory is short here; ask again in a few seconds", code="overloaded", retry_after=5)
 
 
 def _request_id(scope: Scope) -> str:

@@ -1,9 +1,11 @@
 """A route that lets a request in when its key may ask that, as often, and that much; checked in this order.
 
 Size comes first, from the header, before anything is read; a body that does not announce its size is counted as it
-comes. A router has one guard for all its routes.
+comes. What it may take in memory is set aside while it is worked on. A router has one guard for all its routes; what a
+guard or a route of scope admin refuses is in the audit log.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,6 +25,9 @@ from bandicoot_core.stores.published.api_keys import ApiKey
 
 Scope = Literal["read", "call", "admin"]
 
+_MEMORY_PER_BYTE = 30
+"""What a byte of JSON may become in memory, in bytes: empty objects in a list are the worst."""
+
 
 @dataclass(frozen=True)
 class Guard:
@@ -37,10 +42,11 @@ class Guard:
     async def admit(self, request: Request, service: Service) -> Request:
         """The request, whose body ends at the limit and whose key is known; Problem when it is not let in."""
         request = _bounded(request, self.max_bytes(service), service)
-        key = await _client_of(request, service)
+        key = request.state.client = await _client_of(request, service)
         if self.scope not in key.scopes:
             service.metrics.refused.labels("scope").inc()
-            audit.note_refused(request, key, "scope")
+            if self.scope != "admin":
+                audit.note_refused(request, key, "scope")
             raise Problem(
                 403,
                 f"this key may {' and '.join(sorted(key.scopes))}, but this address asks for {self.scope}; use a key "
@@ -48,7 +54,6 @@ class Guard:
                 details={"scope": self.scope},
             )
         await self.count(request, key, service)
-        request.state.client = key
         return request
 
     async def count(self, request: Request, key: ApiKey, service: Service) -> None:
@@ -80,14 +85,41 @@ def guarded(guard: Guard) -> type[APIRoute]:
             handle = super().get_route_handler()
 
             async def handle_guarded(request: Request) -> Response:
+                if guard.scope != "admin":
+                    return await admitted_and_handled(request)
+                try:
+                    return await admitted_and_handled(request)
+                except BaseException as error:
+                    _note_refused(request, error)
+                    raise
+
+            async def admitted_and_handled(request: Request) -> Response:
                 service = service_of(request)
                 admitted = await guard.admit(request, service)
-                try:
-                    return await handle(admitted)
-                except (Problem, BandicootError, RequestValidationError, HTTPException):
-                    if guard.is_scarce:
-                        await service.exact_limits.give_back(client_of(admitted).key_id, guard.limit(service))
-                    raise
+                with service.memory.reserved(_MEMORY_PER_BYTE * _size_of_body(request, guard, service)) as has_room:
+                    if not has_room:
+                        service.metrics.refused.labels("admission").inc()
+                        raise Problem(
+                            503,
+                            "memory is short here for so large a body; send fewer rows at once, or come again",
+                            code="overloaded",
+                            retry_after=5,
+                        )
+                    try:
+                        return await handle(admitted)
+                    except HTTPException as error:
+                        # FastAPI reads some bodies itself, and would make a bad request of one that is too long.
+                        await give_back(service, admitted)
+                        if isinstance(error.__cause__, Problem):
+                            raise error.__cause__ from None
+                        raise
+                    except (Problem, BandicootError, RequestValidationError):
+                        await give_back(service, admitted)
+                        raise
+
+            async def give_back(service: Service, admitted: Request) -> None:
+                if guard.is_scarce:
+                    await service.exact_limits.give_back(client_of(admitted).key_id, guard.limit(service))
 
             return handle_guarded
 
@@ -108,6 +140,31 @@ async def _client_of(request: Request, service: Service) -> ApiKey:
         service.metrics.refused.labels("key").inc()
         raise Problem(401, "expected the header `Authorization: Bearer bdc_...` with a key that is valid now")
     return key
+
+
+def _size_of_body(request: Request, guard: Guard, service: Service) -> int:
+    """Bytes of the body as announced; as many as it may have when it does not announce them."""
+    if request.method in ("GET", "HEAD"):
+        return 0
+    announced = request.headers.get("content-length", "")
+    return int(announced) if announced.isdigit() else guard.max_bytes(service)
+
+
+def _note_refused(request: Request, error: BaseException) -> None:
+    """An admin call that came to nothing, of a key that is known."""
+    key = getattr(request.state, "client", None)
+    if not isinstance(key, ApiKey):
+        return
+    told: dict[str, Any] = {"result": "failed", "status": 500}
+    if isinstance(error, Problem):
+        told = {"result": "refused", "status": error.status, "code": error.code, **error.details}
+    elif isinstance(error, RequestValidationError):
+        told = {"result": "refused", "status": 422, "code": "invalid_input"}
+    elif isinstance(error, HTTPException):
+        told = {"result": "refused", "status": error.status_code}
+    elif isinstance(error, asyncio.CancelledError):
+        told = {"result": "broken off"}
+    audit.note_admin(request, key, {**getattr(request.state, "audited", {}), **told})
 
 
 def _bounded(request: Request, max_bytes: int, service: Service) -> Request:

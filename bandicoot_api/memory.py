@@ -1,7 +1,8 @@
 """How much memory is left before the container would be killed."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -47,6 +48,7 @@ class Memory:
         self._monotonic = monotonic
         self._looked_at = float("-inf")
         self._share = 0.0
+        self._n_reserved = 0
 
     @property
     def share(self) -> float:
@@ -65,6 +67,20 @@ class Memory:
     def is_full(self) -> bool:
         """Whether the next request could be the one too many."""
         return self.share >= FULL_SHARE
+
+    @contextmanager
+    def reserved(self, n_bytes: int) -> Iterator[bool]:
+        """Set some bytes aside for the block; what is given is whether there is room for them beside all others'.
+
+        Used from one event loop.
+        """
+        has_room = self._used() + self._n_reserved + n_bytes <= FULL_SHARE * self.limit
+        taken = n_bytes if has_room else 0
+        self._n_reserved += taken
+        try:
+            yield has_room
+        finally:
+            self._n_reserved -= taken
 
     def look_again(self) -> None:
         """Look anew at the next question, after something was let go."""

@@ -1,6 +1,7 @@
 """The newest published list in this process: read once a publication, and from Redis while PostgreSQL is away.
 
-Redis is looked at every few seconds, and given the list again when it has lost it, as after a restart.
+Redis is looked at every few seconds, and given the list again when it has another or none: when it was away as the list
+came out, or has lost it, as after a restart.
 """
 
 import asyncio
@@ -8,10 +9,17 @@ import time
 from collections.abc import Callable
 
 from bandicoot_api.answers import Together
+from bandicoot_api.lanes import Lane
+from bandicoot_api.problems import Problem
 from bandicoot_core.errors import TransientError
 from bandicoot_core.stores.cache.cache import Cache
-from bandicoot_core.stores.cache.keys import LIST_KEY
-from bandicoot_core.stores.cache.list_snapshot import ListSnapshot, cached_snapshot, keep_snapshot, read_snapshot
+from bandicoot_core.stores.cache.list_snapshot import (
+    ListSnapshot,
+    cached_name,
+    cached_snapshot,
+    keep_snapshot,
+    read_snapshot,
+)
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.postgres.connections import reading
 from bandicoot_core.stores.published.live_ranking import LiveRules, LiveVersion, live_version
@@ -25,8 +33,9 @@ _CACHED_SECONDS = 1.0
 class NewestList:
     """One list in memory. Used from one event loop."""
 
-    def __init__(self, stores: Installation, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, stores: Installation, lane: Lane, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._stores = stores
+        self._lane = lane
         self._monotonic = monotonic
         self._held: tuple[LiveVersion, ListSnapshot] | None = None
         self._reading: Together[str, tuple[LiveVersion, ListSnapshot]] = Together()
@@ -43,7 +52,9 @@ class NewestList:
         """
         if self._held is not None and _rows_of(self._held[0]) == _rows_of(current):
             return current, self._held[1]
-        self._held = await self._reading.make(_rows_of(current), lambda: asyncio.to_thread(self._read, current, rules))
+        self._held = await self._reading.make(
+            _rows_of(current), lambda: self._lane.run(lambda: self._read(current, rules))
+        )
         return self._held
 
     async def read_cached(self) -> ListSnapshot | None:
@@ -69,20 +80,20 @@ class NewestList:
             self._look = asyncio.ensure_future(self._keep_there(cache, current, rules))
 
     async def _keep_there(self, cache: Cache, current: LiveVersion, rules: LiveRules) -> None:
-        if await asyncio.to_thread(cache.ask, lambda client: client.exists(LIST_KEY)) != 0:
+        if await asyncio.to_thread(cached_name, cache) == _rows_of(current):
             return
         try:
-            _, snapshot = await self.read(current, rules)
-        except TransientError:
+            version, snapshot = await self.read(current, rules)
+        except (TransientError, Problem):
             return  # whoever asks for an answer is told, and the next look comes
-        await asyncio.to_thread(keep_snapshot, cache, snapshot)
+        await asyncio.to_thread(keep_snapshot, cache, snapshot, name=_rows_of(version))
 
     def _read(self, current: LiveVersion, rules: LiveRules) -> tuple[LiveVersion, ListSnapshot]:
         with self._stores.published() as connection, reading(connection, "reading the newest list", is_snapshot=True):
             version = live_version(connection, rules) or current
             snapshot = read_snapshot(connection, version.standing)
         if self._stores.cache is not None:
-            keep_snapshot(self._stores.cache, snapshot)
+            keep_snapshot(self._stores.cache, snapshot, name=_rows_of(version))
         return version, snapshot
 
 

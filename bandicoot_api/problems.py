@@ -104,7 +104,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         401: "No key, or one that is not valid",
         403: "The key may not do that",
         404: "There is no such thing",
-        409: "One is running already",
+        409: "One is running already, or the list has changed",
         413: "The body is larger than the limit, which `details` names",
         415: "The body is of another type than JSON",
         422: "A value is out of its bounds",

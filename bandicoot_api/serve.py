@@ -9,7 +9,7 @@ from typing import Any
 import uvicorn
 
 from bandicoot_api.app import create_app
-from bandicoot_api.service import Clock
+from bandicoot_api.service import Clock, within_requests
 from bandicoot_api.wire import SERVER_OPTIONS
 from bandicoot_core.errors import UnreachableError
 from bandicoot_core.settings import LogOptions, load_list_options, load_service_options, load_settings
@@ -27,10 +27,7 @@ def serve(*, host: str, port: int, clock: Clock) -> None:
     OutdatedSchemaError when the schema is at another revision and this user may not change that.
     """
     options = load_service_options()
-    settings = load_settings()
-    # Whoever waits for another writer is answered before the request's time is over.
-    waits = min(settings.writer_wait_seconds, options.api_timeout_seconds / 2)
-    stores = Installation(settings.model_copy(update={"writer_wait_seconds": waits}))
+    stores = Installation(within_requests(load_settings(), options))
     _set_up_logs(is_json=LogOptions().log_format == "json")
     try:
         migrate(stores.database_url, limits=stores.limits)

@@ -11,13 +11,14 @@ from starlette.requests import HTTPConnection
 from bandicoot_api.answers import Answers, Together
 from bandicoot_api.clients import Clients
 from bandicoot_api.exact_limits import ExactLimits
+from bandicoot_api.lanes import Lane
 from bandicoot_api.memory import Memory, memory_limit
 from bandicoot_api.metrics import Metrics
 from bandicoot_api.newest_list import NewestList
 from bandicoot_api.rate_limits import Limit, RateLimits
 from bandicoot_api.watch import Watch
 from bandicoot_core.calendar import day_of
-from bandicoot_core.settings import ListOptions, ServiceOptions
+from bandicoot_core.settings import ListOptions, ServiceOptions, Settings
 from bandicoot_core.stores.installation import Installation
 from bandicoot_core.stores.published.live_ranking import LiveRules
 
@@ -25,6 +26,34 @@ if TYPE_CHECKING:
     from bandicoot_api.dagster_runs import DagsterRuns
 
 Clock = Callable[[], datetime]
+
+_LOOKOUT_CONNECTIONS = 2
+"""One to look whether PostgreSQL answers, one to read the keys."""
+_WAITING = 256
+"""Requests that may wait for a connection to PostgreSQL."""
+_WAITING_EVENTS = 16
+"""Bodies with events that may wait: each may be large."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """The JSON text of an answer, where it came from, and the version of the data it was made from."""
+
+    body: bytes
+    source: Literal["memory", "redis", "computed"]
+    version: str
+
+
+def within_requests(settings: Settings, options: ServiceOptions) -> Settings:
+    """The settings with waits that end before a request does: what it began must not go on without it."""
+    limit = options.api_timeout_seconds
+    return settings.model_copy(
+        update={
+            "writer_wait_seconds": min(settings.writer_wait_seconds, limit / 2),
+            "lock_timeout_seconds": min(settings.lock_timeout_seconds, limit / 2),
+            "statement_timeout_seconds": min(settings.statement_timeout_seconds, limit),
+        }
+    )
 
 
 @dataclass
@@ -42,8 +71,16 @@ class Service:
     rate_limits: RateLimits
     exact_limits: ExactLimits
     answers: Answers
-    together: Together[Hashable, tuple[bytes, Literal["memory", "redis", "computed"], str]]
+    together: Together[Hashable, Made]
+    rankings: Together[Hashable, Made]
+    """Answers of tier standard that are being made, apart from all others: they are what costs."""
     newest_list: NewestList
+    database_lane: Lane
+    """For work on PostgreSQL: as many threads as connections, so that none waits for a connection."""
+    events_lane: Lane
+    """For taking in events, which waits for other writers."""
+    lookout: Installation
+    """The same stores with connections of its own, for who has to find out whether PostgreSQL answers."""
     runs: "DagsterRuns | None"
     mapper: tuple[str, Any] | None = None
     """The features-only mapper of a model, once it was asked for: its version, and scikit-learn's pipeline."""
@@ -78,25 +115,41 @@ class Service:
         self.answers.clear()
         gc.collect()
 
+    def close(self) -> None:
+        """End threads and connections."""
+        self.database_lane.close()
+        self.events_lane.close()
+        self.lookout.close()
+        self.stores.close()
+
 
 def open_service(stores: Installation, options: ServiceOptions, list_options: ListOptions, *, clock: Clock) -> Service:
     """A service over an installation; nothing is asked of any server yet."""
     rules = LiveRules(day_of(clock()), list_options.cool_down_days, list_options.pending_days, list_options.index_level)
+    metrics = Metrics()
+    lookout = Installation(stores.settings.model_copy(update={"pool_size": _LOOKOUT_CONNECTIONS}))
+    n_connections = stores.settings.pool_size
+
+    def lane(name: str, n_threads: int, n_waiting: int) -> Lane:
+        refused = metrics.refused.labels("admission")
+        return Lane(name, n_threads=n_threads, n_waiting=n_waiting, on_refused=refused.inc)
+
+    database_lane = lane("database", n_connections, _WAITING)
     return Service(
         stores=stores,
         options=options,
         list_options=list_options,
         clock=clock,
-        metrics=Metrics(),
+        metrics=metrics,
         memory=Memory(memory_limit(options.api_memory_mb)),
         clients=Clients(
-            stores,
+            lookout,
             clock=clock,
             refresh_seconds=options.api_keys_seconds,
             database_seconds=options.api_database_seconds,
         ),
         watch=Watch(
-            stores,
+            lookout,
             rules,
             check_seconds=options.api_check_seconds,
             database_seconds=options.api_database_seconds,
@@ -108,7 +161,11 @@ def open_service(stores: Installation, options: ServiceOptions, list_options: Li
             options.api_answers_mb * 1024 * 1024, seconds=stores.settings.redis_recommendation_hours * 3600
         ),
         together=Together(),
-        newest_list=NewestList(stores),
+        rankings=Together(),
+        newest_list=NewestList(stores, database_lane),
+        database_lane=database_lane,
+        events_lane=lane("events", max(1, n_connections // 2), _WAITING_EVENTS),
+        lookout=lookout,
         runs=_runs(options),
     )
 

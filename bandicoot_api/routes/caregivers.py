@@ -1,8 +1,9 @@
 """`GET /caregivers/{caregiver_id}`: what is known of one caregiver now, and whether she may be called."""
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import psycopg
 from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, Field
 
@@ -11,7 +12,9 @@ from bandicoot_api.guarded_route import Guard, guarded
 from bandicoot_api.problems import Problem, responses
 from bandicoot_api.service import service_of
 from bandicoot_core.stores.cache.current_answers import is_storable
-from bandicoot_core.stores.published.live_ranking import standing_of
+from bandicoot_core.stores.cache.keys import StatesAsOf
+from bandicoot_core.stores.postgres.connections import reading
+from bandicoot_core.stores.published.live_ranking import live_version, standing_of
 
 router = APIRouter(
     tags=["caregivers"],
@@ -63,17 +66,21 @@ async def read_caregiver(
 ) -> Caregiver:
     """Facts of the published states, with opens and calls that came in since."""
     service = service_of(request)
-    version = await current_version(service)
-    states = version.standing.states
+    await current_version(service)  # waits for PostgreSQL no longer than configured
+    rules = service.watch.rules()
+
+    def read(connection: psycopg.Connection) -> tuple[StatesAsOf | None, dict[str, Any] | None]:
+        # Of one moment: with a publication in between, the cluster could be of another model than the index.
+        with reading(connection, "reading a caregiver", is_snapshot=True):
+            version = live_version(connection, rules)
+            states = version.standing.states if version is not None else None
+            if states is None or not is_storable(caregiver_id):
+                return states, None
+            return states, standing_of(connection, rules, caregiver_id, model_version=states.model_version)
+
+    states, row = await on_database(service, read)
     if states is None:
         raise Problem(503, "no states are published yet; come again after the next night", code="not_ready")
-    rules = service.watch.rules()
-    row = None
-    if is_storable(caregiver_id):
-        row = await on_database(
-            service,
-            lambda connection: standing_of(connection, rules, caregiver_id, model_version=states.model_version),
-        )
     if row is None:
         raise Problem(404, "no caregiver is known by this id; give it as the source spells it")
     failed = row.pop("failed")

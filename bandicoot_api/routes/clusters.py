@@ -1,6 +1,5 @@
 """`POST /assign_cluster`: which cluster new caregivers would be in, by their registry features alone."""
 
-import asyncio
 import importlib
 import re
 from datetime import date, datetime
@@ -9,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from bandicoot_api.away import current_version
+from bandicoot_api.away import current_version, in_lane
 from bandicoot_api.guarded_route import Guard, guarded
 from bandicoot_api.problems import responses
 from bandicoot_api.service import Service, service_of
@@ -101,7 +100,9 @@ async def assign_clusters(request: Request, new: Annotated[NewCaregivers, Body()
     """Nothing is stored: a caregiver gets her cluster for good when the registry has her and a model is trained."""
     service = service_of(request)
     version = await current_version(service)
-    return await asyncio.to_thread(_assigned, service, version.standing.model_version, new)
+    return await in_lane(
+        service, service.database_lane, lambda: _assigned(service, version.standing.model_version, new)
+    )
 
 
 def _assigned(service: Service, model_version: str, new: NewCaregivers) -> Assignments:

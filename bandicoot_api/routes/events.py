@@ -1,6 +1,5 @@
 """`POST /update_state`: caregiver events as they happen, taken in as those of the stream are."""
 
-import asyncio
 import hashlib
 import importlib
 import json
@@ -9,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
+from bandicoot_api.away import in_lane
 from bandicoot_api.bodies import one_or_many, rows_of
 from bandicoot_api.guarded_route import Guard, client_of, guarded
 from bandicoot_api.problems import responses
@@ -77,7 +77,7 @@ async def take_in_events(request: Request) -> EventResults:
     """
     service, client = service_of(request), client_of(request)
     rows = await rows_of(request)
-    results = await asyncio.to_thread(_taken_in, service, rows, f"service:{client.client}")
+    results = await in_lane(service, service.events_lane, lambda: _taken_in(service, rows, f"service:{client.client}"))
     service.watch.look_again()
     return results
 

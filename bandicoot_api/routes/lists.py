@@ -4,10 +4,11 @@ from datetime import date, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
+from bandicoot_api import audit
 from bandicoot_api.away import on_database
-from bandicoot_api.guarded_route import Guard, guarded
+from bandicoot_api.guarded_route import Guard, client_of, guarded
 from bandicoot_api.problems import Problem, responses
 from bandicoot_api.routes.recommend import District
 from bandicoot_api.service import Service, service_of
@@ -16,7 +17,7 @@ from bandicoot_core.stores.published.list_pages import read_page
 router = APIRouter(
     tags=["lists"],
     route_class=guarded(Guard("read", lambda service: service.reads, lambda service: service.max_body)),
-    responses=responses(404),
+    responses=responses(404, 409),
 )
 
 
@@ -60,9 +61,39 @@ async def read_call_list(
     after_rank: Annotated[int, Query(ge=0, le=2**31 - 1, description="Rank after which the page begins")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000, description="Rows of a page at most")] = 100,
     district: District = None,
+    published_at: Annotated[
+        AwareDatetime | None,
+        Query(
+            description="As the first page told it: 409 when the list was published again since, so that pages of two "
+            "lists are never put together",
+            examples=["2026-11-27T19:32:10.123456Z"],
+        ),
+    ] = None,
 ) -> ListPage:
     """In calling order. While PostgreSQL is away the newest list is served from Redis, and is_stale says so."""
-    service = service_of(request)
+    page = await _read_page(service_of(request), call_date, after_rank, limit, district)
+    if published_at is not None and published_at != page.published_at:
+        raise Problem(
+            409,
+            f"the list of {call_date} was published again at {page.published_at.isoformat()}; begin anew",
+            code="published_again",
+            details={"published_at": page.published_at.isoformat()},
+        )
+    audit.note_recommended(
+        request,
+        client_of(request),
+        {
+            "list_date": call_date,
+            "district": district,
+            "after_rank": after_rank,
+            "returned": len(page.rows),
+            "model_version": page.model_version,
+        },
+    )
+    return page
+
+
+async def _read_page(service: Service, call_date: date, after_rank: int, limit: int, district: str | None) -> ListPage:
     if service.watch.is_away:
         return await _stale_page(service, call_date, after_rank, limit, district)
     try:
@@ -99,6 +130,8 @@ async def _stale_page(service: Service, call_date: date, after_rank: int, limit:
         for row in snapshot.rows
         if row.rank > after_rank and (district is None or row.district == district)
     ]
+    if len(rows) <= limit and len(snapshot.rows) < snapshot.n_rows:
+        raise Problem(503, "PostgreSQL does not answer, and Redis holds only the list's beginning", retry_after=5)
     return ListPage(
         call_date=snapshot.call_date,
         model_version=snapshot.model_version,

@@ -74,10 +74,12 @@ async def _readiness(service: Service) -> Readiness:
         version, database = None, "away"
     service.metrics.is_database_away.set(database == "away")
     standing = version.standing if version is not None else None
+    told = version or service.watch.last_told
+    if told is not None:  # a list grows old also while PostgreSQL is away
+        service.metrics.list_age_seconds.set((service.clock() - start_of_day(told.standing.call_date)).total_seconds())
     age = None
     if standing is not None:
         age = (service.clock() - start_of_day(standing.call_date)).total_seconds()
-        service.metrics.list_age_seconds.set(age)
     is_fresh = age is not None and age <= service.options.api_max_list_age_hours * 3600
     return Readiness(
         is_ready=database == "ok" and standing is not None and is_fresh,

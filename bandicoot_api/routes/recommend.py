@@ -40,7 +40,11 @@ District = Annotated[
     ),
 ]
 ExcludeControl = Annotated[
-    bool, Query(description="False ranks the experiment's control arm too; nobody of it may be called")
+    bool,
+    Query(
+        description="False ranks the experiment's control arm too, in tier standard: the published list, which tier "
+        "fast takes, has nobody of it. Nobody of it may be called"
+    ),
 ]
 ModelVersion = Annotated[
     str | None,
@@ -66,8 +70,8 @@ class Recommendation(BaseModel):
         description="What a call is worth to her by the index that ranks first, in responsive weeks", examples=[1.32]
     )
     whittle_index: float = Field(description="Index of her cluster in her state", examples=[0.344])
-    index_low: float = Field(description="Lower end of the index's interval", examples=[0.290])
-    index_high: float = Field(description="Upper end of the index's interval", examples=[0.401])
+    index_low: float = Field(description="Lower end of the interval of whittle_index", examples=[0.290])
+    index_high: float = Field(description="Upper end of the interval of whittle_index", examples=[0.401])
     reason: str = Field(
         description="Why she should be called, for the health worker",
         examples=[
@@ -147,7 +151,7 @@ async def read_recommendations(
 )
 async def export_recommendations(
     request: Request,
-    budget: Budget = MAX_BUDGET,
+    budget: Budget = 100,
     district: District = None,
     exclude_control: ExcludeControl = True,
     model_version: ModelVersion = None,
@@ -159,8 +163,13 @@ async def export_recommendations(
     headers = {
         "Content-Disposition": f'attachment; filename="recommendations-{told["call_date"]}.csv"',
         "X-List-Version": str(told["list_version"]),
+        "X-Model-Version": str(told["model_version"]),
+        "X-Generated-At": str(told["generated_at"]),
+        "X-Evaluated": str(told["evaluated"]),
         "X-Tier": str(told["tier"]),
+        "X-Tier-Reason": str(told["tier_reason"]),
         "X-Stale": str(told["is_stale"]).lower(),
+        "X-Cached": str(told["cached"]).lower(),
     }
     return StreamingResponse(_lines(found["recommendations"]), media_type="text/csv; charset=utf-8", headers=headers)
 
@@ -187,6 +196,8 @@ def _tell(service: Service, request: Request, asked: Asked, answer: Answer) -> N
             "tier": answer.tier,
             "tier_reason": answer.tier_reason,
             "list_version": answer.version,
+            "model_version": answer.model_version,
+            "returned": n_recommended,
         },
     )
 

@@ -25,6 +25,8 @@ _LOOKING = Guard("read", lambda service: service.reads, lambda service: service.
 
 TRAIN_CLUSTERS, PRECOMPUTE_INDICES = "weekly_training", "precompute_indices"
 """The jobs that may be started, as Dagster names them."""
+_TRAININGS = frozenset({TRAIN_CLUSTERS, PRECOMPUTE_INDICES})
+"""They write the same indices and promote the same model, so one of them runs at a time."""
 
 _SUNDAY = 6
 
@@ -85,7 +87,8 @@ AskedBody = Annotated[AskedRun | None, Body()]
 async def train_clusters(request: Request, response: Response, asked: AskedBody = None) -> StartedRun:
     """Clusters, chances and indices anew; the model is promoted when its checks pass.
 
-    One run at a time: 409 while one is under way, and `details.run_id` names it. A refused start is not counted.
+    One run of both jobs at a time: 409 while one is under way, and `details.run_id` names it. A refused start is not
+    counted.
     """
     return await _started(request, response, TRAIN_CLUSTERS, asked)
 
@@ -96,7 +99,8 @@ async def train_clusters(request: Request, response: Response, asked: AskedBody 
 async def precompute_indices(request: Request, response: Response, asked: AskedBody = None) -> StartedRun:
     """Chances and indices anew, of the clusters that the week has; the model is promoted when its checks pass.
 
-    One run at a time: 409 while one is under way, and `details.run_id` names it. A refused start is not counted.
+    One run of both jobs at a time: 409 while one is under way, and `details.run_id` names it. A refused start is not
+    counted.
     """
     return await _started(request, response, PRECOMPUTE_INDICES, asked)
 
@@ -111,7 +115,7 @@ async def read_job(
 ) -> Job:
     """Of runs of these two jobs, whoever started them."""
     run = await _runs(service_of(request)).status(str(run_id))
-    if run is None or run.job not in (TRAIN_CLUSTERS, PRECOMPUTE_INDICES):
+    if run is None or run.job not in _TRAININGS:
         raise Problem(404, "no training run is known by this id")
     return Job(
         run_id=UUID(run.run_id),
@@ -136,14 +140,10 @@ async def _started(request: Request, response: Response, job: str, asked: AskedR
     # A refused start is given back, but asking costs something too.
     await _LOOKING.count(request, client, service)
     facts: dict[str, Any] = {"job": job}
-    try:
-        runs = _runs(service)
-        week = facts["week"] = _week(service, asked)
-        run_id = await _launched(runs, job, week, {"bandicoot/asked_by": f"{client.client} ({client.key_id})"})
-    except Problem as problem:
-        refused = {"result": "refused", "status": problem.status, "code": problem.code, **problem.details}
-        audit.note_admin(request, client, {**facts, **refused})
-        raise
+    request.state.audited = facts
+    runs = _runs(service)
+    week = facts["week"] = _week(service, asked)
+    run_id = await _launched(runs, job, week, {"bandicoot/asked_by": f"{client.client} ({client.key_id})"})
     audit.note_admin(request, client, {**facts, "result": "started", "run_id": run_id})
     response.headers["Location"] = f"/jobs/{run_id}"
     return StartedRun(run_id=UUID(run_id), job=job, week=week)
@@ -153,7 +153,7 @@ async def _launched(runs: "DagsterRuns", job: str, week: date, tags: dict[str, s
     from bandicoot_api.dagster_runs import RunUnderWayError  # noqa: PLC0415 - only where it is configured
 
     try:
-        return await runs.start(job, partition=week.isoformat(), tags=tags)
+        return await runs.start(job, partition=week.isoformat(), tags=tags, besides=_TRAININGS - {job})
     except RunUnderWayError as error:
         raise Problem(409, str(error), details={"run_id": error.run_id}) from error
     except BandicootError as error:

@@ -107,6 +107,14 @@ async def read_style(request: Request) -> Response:
     return style(request)
 
 
+@router.get("/sign-in", include_in_schema=False)
+@router.get("/sign-out", include_in_schema=False)
+@router.get("/mark", include_in_schema=False)
+async def go_to_the_sheet() -> Response:
+    """To the page: these addresses stand in the browser's bar after a form that was refused."""
+    return RedirectResponse("/", 303)
+
+
 @router.post("/sign-in", include_in_schema=False)
 async def sign_in(request: Request) -> Response:
     """Begin a session with a key.
@@ -140,6 +148,9 @@ async def sign_out(request: Request) -> Response:
     """Take the cookie back from this browser."""
     service = service_of(request)
     fields = await fields_of(request)
+    # From another site the cookie is not sent, and what is answered would take it away all the same.
+    if not is_of_own_page(request):
+        raise _from_elsewhere(service)
     visitor = await _visitor(request, service)
     if visitor is not None:
         _require_own_form(request, service, visitor[0], fields)

@@ -18,6 +18,7 @@ from fastapi.testclient import TestClient
 from bandicoot_api.memory import Memory
 from tests.servers.redis import RedisServer
 from tests.service.conftest import BUDGET, Site
+from tests.small_programme import CALL_DATE
 
 OUTCOMES, EVENTS = "/call-outcomes", "/update_state"
 GUARDED = [
@@ -119,15 +120,18 @@ def test_a_body_that_announces_too_much_is_refused_before_it_is_read(site: Site,
     assert asyncio.run(ask(site.app(api_max_bulk_mb=1), "POST", path, headers, never)) == 413
 
 
-def test_a_body_that_does_not_say_its_size_is_read_no_further_than_the_limit(site: Site) -> None:
+@pytest.mark.parametrize("path", [OUTCOMES, EVENTS, "/assign_cluster", "/train_clusters"])
+def test_a_body_that_does_not_say_its_size_is_read_no_further_than_the_limit(site: Site, path: str) -> None:
     chunks: list[int] = []
 
     def next_chunk() -> dict[str, Any]:
         chunks.append(65_536)
         return {"type": "http.request", "body": b" " * 65_536, "more_body": True}
 
-    headers = {"Authorization": f"Bearer {site.key('call')}", "Content-Type": "application/json"}
-    assert asyncio.run(ask(site.app(api_max_bulk_mb=1), "POST", OUTCOMES, headers, next_chunk)) == 413
+    key = site.key("read", "call", "admin")
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    app = site.app(api_max_bulk_mb=1, api_max_body_kb=1024)
+    assert asyncio.run(ask(app, "POST", path, headers, next_chunk)) == 413
     assert sum(chunks) == 1024 * 1024 + 65_536
 
 
@@ -199,6 +203,31 @@ def test_before_anybody_is_sent_away_what_can_be_made_again_is_let_go(site: Site
     assert service.answers.n_bytes > 0
 
 
+def test_room_is_made_once_a_second_however_many_ask(site: Site) -> None:
+    client = site.client("read")
+    service = client.app.state.service  # type: ignore[attr-defined]
+    service.memory._used = lambda: service.memory.limit
+    service.memory.look_again()
+    made: list[float] = []
+    service.answers.clear = lambda: made.append(time.monotonic())
+    started = time.monotonic()
+    assert {client.get("/recommend").status_code for _ in range(20)} == {503}
+    assert 1 <= len(made) <= 1 + (time.monotonic() - started)
+
+
+def test_a_body_that_could_take_more_memory_than_is_left_is_not_read(site: Site) -> None:
+    client = site.client("call")
+    service = client.app.state.service  # type: ignore[attr-defined]
+    service.memory = Memory(100 * 1024 * 1024, used=lambda: 60 * 1024 * 1024)
+    rows = [{"call_id": "x" * 1024}] * 2000
+    found = client.post(OUTCOMES, json=rows)
+    problem(found, 503, "overloaded")
+    assert found.headers["retry-after"] == "5"
+    assert client.post(OUTCOMES, json=rows[:100]).status_code == 422
+    with service.memory.reserved(31 * 1024 * 1024):
+        problem(client.post(OUTCOMES, json=rows[:100]), 503, "overloaded")
+
+
 def test_when_memory_is_tight_the_published_list_answers_for_the_ranking(site: Site) -> None:
     client = site.client("read")
     client.app.state.service.memory = Memory(100, used=lambda: 85)  # type: ignore[attr-defined]
@@ -216,6 +245,32 @@ def test_under_load_the_published_list_answers_for_the_ranking(site: Site) -> No
         assert (listed["metadata"]["tier"], listed["metadata"]["tier_reason"]) == ("fast", "load")
         assert len(listed["recommendations"]) == 6
         assert ranked.result().json()["metadata"]["tier"] == "standard"
+
+
+def test_under_load_what_is_there_or_under_way_is_still_given(site: Site) -> None:
+    client = site.client("read", api_live_queries=1)
+    assert client.get("/recommend", params={"budget": 4}).json()["metadata"]["tier"] == "standard"
+    with ThreadPoolExecutor() as pool:
+        with locked(site, "caregiver_states"):
+            ranked = pool.submit(client.get, "/recommend", params={"budget": 5})
+            until(lambda: n_waiting(site) == 1)
+            kept = client.get("/recommend", params={"budget": 4}).json()["metadata"]
+            assert (kept["tier"], kept["tier_reason"], kept["cached"]) == ("standard", "key", True)
+            joined = pool.submit(client.get, "/recommend", params={"budget": 5})
+            time.sleep(0.3)
+            assert n_waiting(site) == 1
+        assert joined.result().json()["metadata"]["tier"] == "standard"
+        assert ranked.result().json() == joined.result().json()
+
+
+def test_a_ranking_that_has_to_wait_too_long_becomes_the_list_and_postgresql_is_not_away(
+    open_site: Callable[..., Site],
+) -> None:
+    client = (site := open_site(lock_timeout_seconds=1)).client("read")
+    with locked(site, "caregiver_states"):
+        told = client.get("/recommend", params={"budget": 4}).json()["metadata"]
+        assert client.get("/ready").json()["database"] == "ok"
+    assert (told["tier"], told["tier_reason"], told["is_stale"]) == ("fast", "load", False)
 
 
 def test_who_asks_the_same_at_the_same_time_is_answered_by_one_query(site: Site) -> None:
@@ -279,6 +334,13 @@ def test_only_pages_of_listed_origins_may_read_answers(site: Site) -> None:
     assert "access-control-allow-origin" not in refused.headers
     read = client.get("/recommend", headers={"Origin": "https://other.example"})
     assert "access-control-allow-origin" not in read.headers
+    service = client.app.state.service  # type: ignore[attr-defined]
+    service.memory._used = lambda: service.memory.limit
+    service.memory.look_again()
+    busy = client.get("/recommend", headers={"Origin": "https://centre.example"})
+    problem(busy, 503, "overloaded")
+    assert busy.headers["access-control-allow-origin"] == "https://centre.example"
+    assert busy.headers["x-content-type-options"] == "nosniff"
     without = site.client("read").get("/recommend", headers={"Origin": "https://centre.example"})
     assert "access-control-allow-origin" not in without.headers
 
@@ -288,8 +350,16 @@ def test_the_audit_names_who_was_told_which_list_and_no_caregiver(site: Site, ca
     with caplog.at_level(logging.INFO, "bandicoot_api.audit"):
         answer = client.get("/recommend", params={"budget": BUDGET})
         client.post(OUTCOMES, json=[])
+        client.get(f"/call-list/{CALL_DATE}", params={"limit": 7})
     lines = [json.loads(record.message) for record in caplog.records if record.name == "bandicoot_api.audit"]
-    assert [line["audit"] for line in lines] == ["recommended", "refused"]
+    assert [line["audit"] for line in lines] == ["recommended", "refused", "recommended"]
+    assert (lines[0]["returned"], lines[0]["tier"]) == (BUDGET, "standard")
+    assert lines[0]["model_version"] == answer.json()["metadata"]["model_version"]
+    assert (lines[2]["route"], lines[2]["list_date"], lines[2]["returned"]) == (
+        "/call-list/{call_date}",
+        CALL_DATE.isoformat(),
+        7,
+    )
     assert lines[0]["list_version"] == answer.json()["metadata"]["list_version"]
     assert lines[0]["request_id"] == answer.headers["x-request-id"]
     key = client.headers["Authorization"].removeprefix("Bearer ")

@@ -85,6 +85,15 @@ def test_keys_are_as_old_as_the_question_and_not_as_its_answer(site: Site) -> No
     assert asked(client, key).status_code == 401
 
 
+def test_keys_that_come_too_late_for_who_asked_are_there_for_the_next(site: Site) -> None:
+    key, client = site.key("read"), site.client(api_database_seconds=0.3)
+    clients = client.app.state.service.clients  # type: ignore[attr-defined]
+    with locked(site, "api_keys"):
+        assert asked(client, key).status_code == 503
+        assert clients._keys is None
+    until(lambda: clients._keys is not None)
+
+
 def test_a_new_key_is_known_within_a_second(site: Site) -> None:
     client = site.client(api_keys_seconds=3600)
     assert asked(client, site.key("read")).status_code == 200

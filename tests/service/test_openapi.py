@@ -19,7 +19,7 @@ import pytest
 from tests.servers.dagster import DagsterServer
 from tests.service.conftest import Site
 from tests.service.serving import served
-from tests.small_programme import CALL_DATE
+from tests.small_programme import CALL_DATE, NOON
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 N_EXAMPLES = os.environ.get("BANDICOOT_FUZZ_EXAMPLES", "25")
@@ -31,7 +31,12 @@ def document(site: Site) -> dict[str, Any]:
     """The document, whose examples name a caregiver, a model and a day that the small programme has."""
     written = json.dumps(site.client().get("/openapi.json").json())
     model = site.execute("SELECT model_version FROM bandicoot.list_publications")[0][0]
-    known = {"CG-012345": site.listed()[0], "2026-11-15-3f2a": str(model), "2026-11-28": CALL_DATE.isoformat()}
+    known = {
+        "2026-11-27T19:32:10.123456Z": NOON.isoformat().replace("+00:00", "Z"),
+        "CG-012345": site.listed()[0],
+        "2026-11-15-3f2a": str(model),
+        "2026-11-28": CALL_DATE.isoformat(),
+    }
     for shown, there in known.items():
         assert shown in written
         written = written.replace(shown, there)
@@ -67,7 +72,7 @@ def test_whatever_is_asked_the_answer_is_what_the_document_says(
             text=True,
             check=False,
         )
-    dagster.end_queued_runs()
+        dagster.end_queued_runs()
     assert found.returncode == 0, found.stdout + found.stderr
     n_operations = len(list(operations(document)))
     assert f"Tested: {n_operations}" in found.stdout

@@ -185,6 +185,12 @@ def test_the_export_has_the_rows_of_the_answer_as_csv(site: Site) -> None:
     assert response.headers["content-type"] == "text/csv; charset=utf-8"
     assert lines[0].split(",")[:3] == ["rank", "caregiver_id", "district"]
     assert [line.split(",")[1] for line in lines[1:]] == [row["caregiver_id"] for row in rows]
+    told = answered(client, budget=1000)["metadata"]
+    names = {"list_version", "model_version", "generated_at", "evaluated", "tier", "tier_reason"}
+    assert {name: response.headers[f"x-{name.replace('_', '-')}"] for name in names} == {
+        name: str(told[name]) for name in names
+    }
+    assert (response.headers["x-stale"], response.headers["x-cached"]) == ("false", "true")
 
 
 def test_a_field_that_a_spreadsheet_would_compute_is_defused_in_the_export(site: Site) -> None:

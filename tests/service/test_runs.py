@@ -128,10 +128,13 @@ def test_of_two_services_that_start_at_the_same_moment_one_does(queued: Site, da
         dagster.end_queued_runs()
 
 
-def test_the_one_job_does_not_keep_the_other_from_its_queue(queued: Site, dagster: DagsterServer) -> None:
+def test_the_one_job_keeps_the_other_out_for_both_write_the_same(queued: Site, dagster: DagsterServer) -> None:
     client = client_of(queued, dagster, api_trainings_per_hour=2)
-    assert client.post("/train_clusters").status_code == 202
-    assert client.post("/precompute_indices").status_code == 202
+    started = client.post("/train_clusters")
+    assert started.status_code == 202
+    refused = client.post("/precompute_indices")
+    assert (refused.status_code, refused.json()["details"]) == (409, {"run_id": started.json()["run_id"]})
+    assert "weekly_training is running" in refused.json()["message"]
 
 
 def test_a_key_starts_one_run_an_hour_and_a_refused_start_does_not_count(queued: Site, dagster: DagsterServer) -> None:
@@ -140,6 +143,7 @@ def test_a_key_starts_one_run_an_hour_and_a_refused_start_does_not_count(queued:
     assert elder.status_code == 202, elder.text
     assert [client.post("/train_clusters").status_code for _ in range(2)] == [409, 409]
     assert client.post("/train_clusters", json={"week": "tomorrow"}).status_code == 422
+    dagster.end_queued_runs()
     assert client.post("/precompute_indices").status_code == 202
     refused = client.post("/train_clusters")
     assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
@@ -184,7 +188,12 @@ def test_a_start_and_a_refusal_are_written_into_the_audit(
         other = client_of(queued, dagster)
         other.post("/train_clusters")
         other.post("/train_clusters", json={"week": "2026-11-22"})
-    started, refused, invalid = audited(caplog)
+        other.post("/train_clusters", json={"week": "tomorrow"})
+        other.post("/train_clusters", content=b"x" * 1_000_000)
+        client.post("/train_clusters")
+    started, refused, invalid, unread, too_often = audited(caplog)
+    assert (unread["result"], unread["status"], unread["route"]) == ("refused", 422, "/train_clusters")
+    assert (too_often["key_id"], too_often["status"], too_often["limit"]) == (key_id(client), 429, 1)
     assert (started["key_id"], started["route"], started["job"], started["week"], started["result"]) == (
         key_id(client),
         "/train_clusters",

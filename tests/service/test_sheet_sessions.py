@@ -30,6 +30,12 @@ def test_without_a_session_there_is_a_form_to_sign_in_and_no_caregiver(site: Sit
     assert not any(name in response.text for name in site.listed())
 
 
+@pytest.mark.parametrize("address", ["/sign-in", "/sign-out", "/mark"])
+def test_who_loads_the_address_of_a_form_again_gets_the_sheet(site: Site, address: str) -> None:
+    response = visitor(site).get(address)
+    assert (response.status_code, response.headers["location"]) == (303, "/")
+
+
 def test_with_a_key_one_signs_in_and_sees_the_list_in_calling_order(site: Site) -> None:
     client = visitor(site)
     response = sign_in(client, f"  {site.key('read', 'call')}\n")
@@ -130,6 +136,11 @@ def test_who_signs_out_sees_the_list_no_more(site: Site) -> None:
     client = worker(site)
     token = form_of(sheet(client), site.listed()[0], "reached")["token"]
     assert client.post("/sign-out", data={"token": "wrong"}).status_code == 403
+    client.cookies.clear()  # as a browser keeps it from a form of another site
+    elsewhere = client.post("/sign-out", data={"token": token}, headers={"Origin": "https://evil.example"})
+    assert (elsewhere.status_code, "set-cookie" in elsewhere.headers) == (403, False)
+    sign_in(client, site.key("read", "call"))
+    token = form_of(sheet(client), site.listed()[0], "reached")["token"]
     assert not is_sign_in_page(client.get("/"))
     assert client.post("/sign-out", data={"token": token}).status_code == 303
     assert is_sign_in_page(client.get("/"))

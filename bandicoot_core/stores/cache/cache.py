@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 from bandicoot_core.errors import InvalidSettingError, RefusedWriteError, UnreachableError
 from bandicoot_core.settings import Settings
-from bandicoot_core.stores.cache.keys import LIST_KEY, RECOMMENDATION_PREFIX, state_key
+from bandicoot_core.stores.cache.keys import LIST_KEY, LIST_NAME_KEY, RECOMMENDATION_PREFIX, state_key
 
 _KEYS_AT_ONCE = 1000
 _WRITING_TIMEOUT_SECONDS = 2.0
@@ -215,7 +215,7 @@ def forget(cache: Cache, caregiver_id: str) -> int:
     again. Raises UnreachableError or RefusedWriteError; her state then lasts until its time is over.
     """
     with cache.writing("forgetting a caregiver in the cache") as client:
-        n_removed = int(client.unlink(state_key(caregiver_id), LIST_KEY))
+        n_removed = int(client.unlink(state_key(caregiver_id), LIST_KEY, LIST_NAME_KEY))
         found: list[bytes] = []
         for key in client.scan_iter(match=RECOMMENDATION_PREFIX + b"*", count=_KEYS_AT_ONCE):
             found.append(key)

@@ -20,7 +20,14 @@ from redis.exceptions import ResponseError
 from bandicoot_core.errors import BusyError, MissingPartitionError, UnreachableError
 from bandicoot_core.stores.cache.cache import Cache
 from bandicoot_core.stores.cache.current_answers import Standing, standing, stream_state_values
-from bandicoot_core.stores.cache.keys import CURRENT_KEY, LIST_KEY, STATE_PREFIX, CachedPublication, index_values
+from bandicoot_core.stores.cache.keys import (
+    CURRENT_KEY,
+    LIST_KEY,
+    LIST_NAME_KEY,
+    STATE_PREFIX,
+    CachedPublication,
+    index_values,
+)
 from bandicoot_core.stores.cache.list_snapshot import ListSnapshot, read_snapshot
 from bandicoot_core.stores.postgres.connections import Lock, limit, lock, reading, whole_transaction
 from bandicoot_core.stores.published.models import read_indices
@@ -114,6 +121,7 @@ def _switch(
         for key, value in indices.items():
             pipeline.set(key, value, ex=cache.options.index_seconds)
         pipeline.set(LIST_KEY, current_list.model_dump_json().encode(), ex=cache.options.index_seconds)
+        pipeline.unlink(LIST_NAME_KEY)
         pipeline.set(CURRENT_KEY, pointer.model_dump_json().encode(), ex=cache.options.index_seconds)
         pipeline.execute()
 

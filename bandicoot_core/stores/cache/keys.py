@@ -22,6 +22,9 @@ CURRENT_KEY = b"whittle:current"
 LIST_KEY = b"list:current"
 """The newest published list: a list_snapshot.ListSnapshot."""
 
+LIST_NAME_KEY = b"list:current:name"
+"""What the list was read from, by whoever read it for requests; none of the list that comes with the pointer."""
+
 STATE_PREFIX = b"state:"
 RECOMMENDATION_PREFIX = b"recommend:"
 

@@ -5,15 +5,17 @@ newest is not decided here; a reader who cannot ask PostgreSQL must call it stal
 """
 
 from datetime import UTC, date, datetime
+from typing import Any
 
 import psycopg
+import redis
 from psycopg import sql
 from psycopg.rows import dict_row
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bandicoot_core.stores.cache.cache import Cache
 from bandicoot_core.stores.cache.current_answers import Standing
-from bandicoot_core.stores.cache.keys import LIST_KEY
+from bandicoot_core.stores.cache.keys import LIST_KEY, LIST_NAME_KEY
 from bandicoot_core.stores.postgres.connections import reading
 
 MAX_ROWS = 10_000
@@ -94,6 +96,22 @@ def cached_snapshot(cache: Cache) -> ListSnapshot | None:
         return None
 
 
-def keep_snapshot(cache: Cache, snapshot: ListSnapshot) -> bool:
-    """Put a list into Redis for as long as indices are kept; False when Redis does not take it."""
-    return cache.keep(LIST_KEY, snapshot.model_dump_json().encode(), seconds=cache.options.index_seconds)
+def cached_name(cache: Cache) -> str | None:
+    """The name under which the list that Redis holds was kept; None when it holds none, or one without a name."""
+
+    def ask(client: redis.Redis) -> tuple[int, Any]:
+        return client.exists(LIST_KEY), client.get(LIST_NAME_KEY)
+
+    n_lists, name = cache.ask(ask) or (0, None)
+    return name.decode(errors="replace") if n_lists and isinstance(name, bytes) else None
+
+
+def keep_snapshot(cache: Cache, snapshot: ListSnapshot, *, name: str) -> bool:
+    """Put a list into Redis for as long as indices are kept; False when Redis does not take it.
+
+    The name, which says what the list was read from, comes after it: an older list is never taken for a newer one.
+    """
+    seconds = cache.options.index_seconds
+    return cache.keep(LIST_KEY, snapshot.model_dump_json().encode(), seconds=seconds) and cache.keep(
+        LIST_NAME_KEY, name.encode(), seconds=seconds
+    )

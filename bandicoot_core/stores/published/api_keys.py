@@ -21,7 +21,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg.rows import dict_row
 
-from bandicoot_core.errors import InvalidInputError
+from bandicoot_core.errors import InvalidInputError, MissingRightError
 from bandicoot_core.stores.postgres.connections import Lock, lock, reading, whole_transaction
 from bandicoot_core.stores.published.contract_checks import require_instant
 from bandicoot_core.stores.published.service_tables import API_SCOPES, API_TIERS
@@ -241,7 +241,7 @@ def _rights_explained() -> Iterator[None]:
     try:
         yield
     except psycopg.errors.InsufficientPrivilege as error:
-        raise InvalidInputError(
+        raise MissingRightError(
             "keys are made, replaced, revoked and listed by the owner of schema bandicoot, and this user is another; "
             "set BANDICOOT_DATABASE_URL to the owner's, then run again"
         ) from error
