@@ -119,10 +119,7 @@ def test_every_filter_names_a_metric_of_google_and_is_calculated_as_its_kind_all
     assert watched == made
 
 
-@profiles
-def test_the_table_of_metrics_has_none_that_nobody_asks_for(
-    known_plans: Callable[..., Resources], profile: str
-) -> None:
+def test_the_table_of_metrics_has_none_that_nobody_asks_for(known_plans: Callable[..., Resources]) -> None:
     asked = {re.findall(r'metric.type = "([^"]+)"', query.filter)[0] for query in queries(known_plans("safe"))}
     assert set(KNOWN["metrics"]) <= asked
 

@@ -43,6 +43,23 @@ def test_a_bill_worked_out_by_hand_comes_to_the_same() -> None:
     assert bill["Control plane"] == pytest.approx(730 * 0.0201 + 20 * 0.12)
 
 
+def test_the_page_of_terraform_says_what_safe_costs_and_what_less_of_it_does() -> None:
+    page = " ".join((cost.TERRAFORM / "README.md").read_text().split())
+    safe = cost.read_variables(cost.TERRAFORM / "safe.tfvars")
+    redis_on_vm = {**safe, "cache_home": "vm"}
+
+    def dollars(variables: dict[str, object], caregivers: int = 200_000) -> str:
+        return f"{cost.total(cost.parts(variables, caregivers)):.0f} $"
+
+    assert f"some {dollars(safe)} a month and not 120" in page
+    assert f"Redis beside the daemon, about {dollars(redis_on_vm)}." in page
+    assert f'`code_location_home = "vm"`: about {dollars({**redis_on_vm, "code_location_home": "vm"})}.' in page
+    assert f"At a million caregivers *safe* is some {dollars(safe, 1_000_000)}" in page
+    bill = {part.name: part.usd for part in cost.parts(safe, 200_000)}
+    assert f"Memorystore for {bill['Redis']:.0f} $" in page
+    assert f"instance for {bill['Code location']:.0f} $, beside Cloud SQL for {bill['PostgreSQL']:.0f} $" in page
+
+
 def test_a_line_that_is_no_plain_value_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "x.tfvars"
     file.write_text('caregivers = 200000\nhas_nat = tobool("true")\n')
