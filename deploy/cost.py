@@ -135,7 +135,7 @@ def parts(variables: dict[str, Any], caregivers: int) -> list[Part]:
             )
         )
     n_secrets = 6 + (variables["cache_home"] != "none") + (variables["cache_home"] == "memorystore")
-    n_secrets += variables["has_alarm_webhook"]
+    n_secrets += variables["has_alarm_webhook"] + variables.get("has_alarm_mail", False)
     n_conditions = n_alerts(variables)
     bill.append(
         Part(

@@ -193,8 +193,12 @@ def test_who_deploys_may_do_what_the_scripts_ask_and_is_there_only_with_workflow
         "roles/ondemandscanning.admin",
         "roles/run.viewer",
     }
-    alone = of_kind(plans("lean", github_repository=None), "project_iam_member")
-    assert not [address for address in alone if "deployer" in address]
+    without = plans("lean", github_repository=None)
+    assert not [address for address in of_kind(without, "project_iam_member") if "deployer" in address]
+    # The scan of the workflow that makes the image.
+    scanning = "ondemandscanning.googleapis.com"
+    assert scanning in {each["service"] for each in of_kind(plans("lean"), "project_service").values()}
+    assert scanning not in {each["service"] for each in of_kind(without, "project_service").values()}
 
 
 def test_events_that_cannot_be_taken_are_kept_apart(plans: Callable[..., Resources]) -> None:
@@ -345,9 +349,14 @@ def test_what_terraform_sets_itself_is_refused_as_a_further_setting(known_plans:
     written = re.search(r"settings_of_terraform = \[(.*?)\]", (FOLDER / "main.tf").read_text(), flags=re.DOTALL)
     assert written is not None
     listed = re.findall(r'"(BANDICOOT_\w+)"', written[1])
-    environments = [_environments(known_plans(profile)) for profile in ("lean", "safe")]
+    mail = {"BANDICOOT_ALARM_EMAIL_FROM": "b@example.org", "BANDICOOT_ALARM_EMAIL_TO": '["night@example.org"]'}
+    planned = [known_plans(profile, has_alarm_mail=True, settings=mail) for profile in ("lean", "safe")]
+    environments = [_environments(each) for each in planned]
     names = {name for each in environments for environment in each.values() for name in environment}
-    assert set(listed) == {name for name in names if name.startswith("BANDICOOT_")}
+    assert set(listed) == {name for name in names if name.startswith("BANDICOOT_")} - set(mail)
+    # Who tells of alarms reads where the mails go through, and nobody else.
+    told = {place for place, each in environments[1].items() if "BANDICOOT_ALARM_SMTP_URL" in each}
+    assert told == {"bandicoot-code", "bandicoot-run-small", "bandicoot-run-large"}
 
 
 def _settings() -> dict[str, bool]:

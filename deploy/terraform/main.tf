@@ -17,10 +17,10 @@ locals {
 
   # Settings that `var.settings` may not hold: a variable, a secret or something that is made here gives them.
   settings_of_terraform = [
-    "BANDICOOT_API_DAGSTER_URL", "BANDICOOT_API_SESSION_SECRET", "BANDICOOT_ALARM_WEBHOOK_URL", "BANDICOOT_BUDGET",
-    "BANDICOOT_DAGSTER_STORAGE_URL", "BANDICOOT_DATABASE_URL", "BANDICOOT_DISTRICTS", "BANDICOOT_EVENTS_FOLDER",
-    "BANDICOOT_EVENTS_SUBSCRIPTION", "BANDICOOT_EXPERIMENT", "BANDICOOT_HOME", "BANDICOOT_LAKE_ROOT",
-    "BANDICOOT_LOG_BUCKET", "BANDICOOT_LOG_FORMAT", "BANDICOOT_MEMORY_LIMIT", "BANDICOOT_POOL_SIZE",
+    "BANDICOOT_ALARM_SMTP_URL", "BANDICOOT_ALARM_WEBHOOK_URL", "BANDICOOT_API_DAGSTER_URL",
+    "BANDICOOT_API_SESSION_SECRET", "BANDICOOT_BUDGET", "BANDICOOT_DAGSTER_STORAGE_URL", "BANDICOOT_DATABASE_URL",
+    "BANDICOOT_DISTRICTS", "BANDICOOT_EVENTS_FOLDER", "BANDICOOT_EVENTS_SUBSCRIPTION", "BANDICOOT_EXPERIMENT", "BANDICOOT_HOME",
+    "BANDICOOT_LAKE_ROOT", "BANDICOOT_LOG_BUCKET", "BANDICOOT_LOG_FORMAT", "BANDICOOT_MEMORY_LIMIT", "BANDICOOT_POOL_SIZE",
     "BANDICOOT_REDIS_URL", "BANDICOOT_SOURCE_URL", "BANDICOOT_THREADS",
   ]
   # Addresses of pages, in which there is no password.
@@ -46,6 +46,7 @@ locals {
     local.has_redis ? { "bandicoot-redis-url" = distinct(concat(["runs", "api", local.code], local.is_code_on_vm ? ["control"] : [])) } : {},
     local.has_memorystore ? { "bandicoot-redis-ca" = distinct(["runs", "api", local.code]) } : {},
     var.has_alarm_webhook ? { "bandicoot-alarm-webhook-url" = distinct(["runs", local.code]) } : {},
+    var.has_alarm_mail ? { "bandicoot-alarm-smtp-url" = distinct(["runs", local.code]) } : {},
   )
 
   redis_secrets = local.has_redis ? { BANDICOOT_REDIS_URL = "bandicoot-redis-url" } : {}
@@ -57,6 +58,7 @@ locals {
     },
     local.redis_secrets,
     var.has_alarm_webhook ? { BANDICOOT_ALARM_WEBHOOK_URL = "bandicoot-alarm-webhook-url" } : {},
+    var.has_alarm_mail ? { BANDICOOT_ALARM_SMTP_URL = "bandicoot-alarm-smtp-url" } : {},
   )
   control_secrets = { BANDICOOT_DAGSTER_STORAGE_URL = "bandicoot-dagster-storage-url" }
   api_secrets = merge(

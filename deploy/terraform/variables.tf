@@ -110,6 +110,16 @@ variable "has_alarm_webhook" {
   type        = bool
 }
 
+variable "has_alarm_mail" {
+  description = "Whether the secret bandicoot-alarm-smtp-url holds a mail server; `settings` says from and to whom"
+  type        = bool
+  default     = false
+  validation {
+    condition     = !var.has_alarm_mail || length(setsubtract(["BANDICOOT_ALARM_EMAIL_FROM", "BANDICOOT_ALARM_EMAIL_TO"], keys(var.settings))) == 0
+    error_message = "A mail has a sender and receivers: put BANDICOOT_ALARM_EMAIL_FROM and BANDICOOT_ALARM_EMAIL_TO into settings."
+  }
+}
+
 variable "api_is_public" {
   description = "Whether the service is reached from the internet, as phones with the call sheet need; it asks for its own keys"
   type        = bool

@@ -91,6 +91,15 @@ run "a_setting_does_not_take_the_place_of_a_variable" {
   expect_failures = [var.settings]
 }
 
+run "alarms_by_mail_need_a_sender_and_receivers" {
+  command = plan
+  variables {
+    has_alarm_mail = true
+    settings       = { BANDICOOT_ALARM_EMAIL_FROM = "bandicoot@example.org" }
+  }
+  expect_failures = [var.has_alarm_mail]
+}
+
 run "a_budget_is_that_of_what_is_made" {
   command = plan
   assert {
