@@ -131,11 +131,11 @@ def parts(variables: dict[str, Any], caregivers: int) -> list[Part]:
             Part(
                 "Way to the internet",
                 (price["nat_hour"] * 4 + price["nat_address_hour"]) * hours + NAT_GIB * price["nat_gib"],
-                f"Cloud NAT for up to 4 machines and instances, one address, {NAT_GIB:g} GiB",
+                f"Cloud NAT for up to 4 machines and instances, one reserved address, {NAT_GIB:g} GiB",
             )
         )
     n_secrets = 6 + (variables["cache_home"] != "none") + (variables["cache_home"] == "memorystore")
-    n_secrets += variables["has_alarm_webhook"]
+    n_secrets += variables["has_alarm_webhook"] + variables.get("has_alarm_mail", False)
     n_conditions = n_alerts(variables)
     bill.append(
         Part(
@@ -153,8 +153,20 @@ def parts(variables: dict[str, Any], caregivers: int) -> list[Part]:
 
 
 def n_alerts(variables: dict[str, Any]) -> int:
-    """Conditions of alert policies: eight always, and one each with a public service, a database and a Redis."""
-    return 8 + variables["api_is_public"] + variables["own_database"] + (variables["cache_home"] == "memorystore")
+    """Conditions of alert policies: eleven always, and one each with a public service and with Memorystore."""
+    return 11 + variables["api_is_public"] + (variables["cache_home"] == "memorystore")
+
+
+def budget(variables: dict[str, Any], caregivers: int) -> int:
+    """The monthly budget in US dollars that Terraform sets, with which Google warns: the sum of what is made."""
+    may = read_json("sizes.json")["sizes"][str(caregivers)]["budget_usd"]
+    return int(
+        may["always"]
+        + (may["code_location"] if variables["code_location_home"] == "cloud_run" else 0)
+        + (may["database"] * (2 if variables["database_is_regional"] else 1) if variables["own_database"] else 0)
+        + (may["memorystore"] if variables["cache_home"] == "memorystore" else 0)
+        + (may["nat"] if variables["has_nat"] else 0)
+    )
 
 
 def total(bill: list[Part]) -> float:
@@ -185,8 +197,14 @@ def page() -> str:
         "| --- |" + " ---: |" * len(SCALES),
     ]
     for name, variables in files.items():
-        amounts = [f"{total(parts(variables, scale)):.0f}" for scale in SCALES]
+        amounts = [f"{total(parts(variables, scale)):.0f} of {budget(variables, scale)}" for scale in SCALES]
         lines.append(f"| {name} | " + " | ".join(amounts) + " |")
+    lines += [
+        "",
+        "After *of* stands the budget that Terraform sets where there is a `billing_account`, from `budget_usd` in "
+        "`sizes.json`: Google mails at 50, 80 and 100 % of it, and when it expects more. A month like the one computed "
+        "stays under 90 %. `monthly_budget_usd` sets another.",
+    ]
     for name, variables in files.items():
         lines += ["", f"## {name.capitalize()}", ""]
         lines += ["| | " + " | ".join(f"{scale:,}" for scale in SCALES) + " | for 200,000 |"]

@@ -5,9 +5,12 @@ import re
 from collections.abc import Callable
 
 import pytest
+import yaml
 from planned import FOLDER, GIVEN, Resources, managed, of_kind, profiles
+from pydantic_settings import BaseSettings
 from terraform_offline.terraform import Terraform
 
+from bandicoot_core import settings as settings_module
 from bandicoot_core.settings import settings_table
 from deploy import cost
 
@@ -190,8 +193,12 @@ def test_who_deploys_may_do_what_the_scripts_ask_and_is_there_only_with_workflow
         "roles/ondemandscanning.admin",
         "roles/run.viewer",
     }
-    alone = of_kind(plans("lean", github_repository=None), "project_iam_member")
-    assert not [address for address in alone if "deployer" in address]
+    without = plans("lean", github_repository=None)
+    assert not [address for address in of_kind(without, "project_iam_member") if "deployer" in address]
+    # The scan of the workflow that makes the image.
+    scanning = "ondemandscanning.googleapis.com"
+    assert scanning in {each["service"] for each in of_kind(plans("lean"), "project_service").values()}
+    assert scanning not in {each["service"] for each in of_kind(without, "project_service").values()}
 
 
 def test_events_that_cannot_be_taken_are_kept_apart(plans: Callable[..., Resources]) -> None:
@@ -205,11 +212,182 @@ def test_events_that_cannot_be_taken_are_kept_apart(plans: Callable[..., Resourc
 
 def test_budget_and_alarms_reach_a_person(plans: Callable[..., Resources]) -> None:
     (budget,) = of_kind(plans("lean"), "billing_budget").values()
-    assert budget["amount"][0]["specified_amount"][0] == {"currency_code": "USD", "nanos": None, "units": "200"}
+    units = str(cost.budget(cost.read_variables(FOLDER / "lean.tfvars"), 200_000))
+    assert budget["amount"][0]["specified_amount"][0] == {"currency_code": "USD", "nanos": None, "units": units}
     spent = [rule["threshold_percent"] for rule in budget["threshold_rules"] if rule["spend_basis"] is None]
     assert spent == [0.5, 0.8, 1.0]
     (channel,) = of_kind(plans("lean"), "monitoring_notification_channel").values()
     assert channel["labels"] == {"email_address": "night@example.org"}
+
+
+@profiles
+@pytest.mark.parametrize("caregivers", cost.SCALES)
+def test_the_budget_is_that_of_the_profile_and_its_size(
+    plans: Callable[..., Resources], profile: str, caregivers: int
+) -> None:
+    expected = cost.budget(cost.read_variables(FOLDER / f"{profile}.tfvars"), caregivers)
+    (budget,) = of_kind(plans(profile, caregivers), "billing_budget").values()
+    assert budget["amount"][0]["specified_amount"][0]["units"] == str(expected)
+
+
+def test_a_budget_of_ones_own_counts_before_that_of_the_size(plans: Callable[..., Resources]) -> None:
+    mine = plans("lean", monthly_budget_usd=75, budget_currency="INR", currency_per_usd=88)
+    (budget,) = of_kind(mine, "billing_budget").values()
+    assert budget["amount"][0]["specified_amount"][0] == {"currency_code": "INR", "nanos": None, "units": "6600"}
+
+
+def _members(planned: Resources, kind: str, address: str) -> set[tuple[str, str | None]]:
+    """Role and member of each grant whose address has a part; None for a member that is asked for while applying."""
+    return {(each["role"], each.get("member")) for where, each in of_kind(planned, kind).items() if address in where}
+
+
+@pytest.mark.parametrize("profile", ["lean", "safe"])
+def test_cloud_sql_itself_exports_to_the_backups_and_imports_from_them(
+    known_plans: Callable[..., Resources], profile: str
+) -> None:
+    # Terraform asks for that of a shared instance only once its API is switched on.
+    account = "serviceAccount:some-service_account_email_address" if profile == "safe" else None
+    assert _members(known_plans(profile), "storage_bucket_iam_member", ".backups[") == {
+        ("roles/storage.objectCreator", account),
+        ("roles/storage.objectViewer", account),
+    }
+
+
+@profiles
+def test_whoever_logs_what_dagster_shows_may_write_it_down(plans: Callable[..., Resources], profile: str) -> None:
+    written = of_kind(plans(profile), "storage_bucket_iam_member")
+    who = {address.split('"')[1] for address in written if ".logs[" in address}
+    assert who == {"runs", "control"} | ({"code"} if profile == "safe" else set())
+    assert {each["role"] for address, each in written.items() if ".logs[" in address} == {"roles/storage.objectUser"}
+
+
+def test_other_projects_pull_images_only_when_they_are_named(plans: Callable[..., Resources]) -> None:
+    agent = "serviceAccount:service-1@serverless-robot-prod.iam.gserviceaccount.com"
+    kind, place = "artifact_registry_repository_iam_member", ".other_reader["
+    assert _members(plans("safe"), kind, place) == set()
+    assert _members(plans("safe", registry_readers=[agent]), kind, place) == {("roles/artifactregistry.reader", agent)}
+
+
+@profiles
+def test_twenty_releases_stay_with_their_signatures_and_lists_of_parts(
+    plans: Callable[..., Resources], profile: str
+) -> None:
+    found = of_kind(plans(profile), "artifact_registry_repository").values()
+    (own,) = [each for each in found if each["repository_id"] == "bandicoot"]
+    (kept,) = [each for each in own["cleanup_policies"] if each["action"] == "KEEP"]
+    assert kept["most_recent_versions"][0]["keep_count"] == 20 * 3
+
+
+@profiles
+def test_an_operator_may_look_the_machine_up_and_pass_iap_and_no_more(
+    plans: Callable[..., Resources], profile: str
+) -> None:
+    operator = "user:operator@example.org"
+    planned = plans(profile)
+    roles = {each["values"]["role"] for each in planned if each["values"].get("member") == operator}
+    assert roles == {"roles/compute.viewer", "roles/iap.tunnelResourceAccessor"}
+    (on_machine,) = of_kind(planned, "compute_instance_iam_member").values()
+    assert on_machine["instance_name"] == "bandicoot-control"
+
+
+@profiles
+def test_the_service_alone_reaches_the_webserver_and_redis_is_open_only_where_it_is(
+    plans: Callable[..., Resources], profile: str
+) -> None:
+    reached = {
+        port: set(firewall["source_tags"])
+        for firewall in of_kind(plans(profile), "compute_firewall").values()
+        if firewall["source_tags"]
+        for port in firewall["allow"][0]["ports"]
+    }
+    redis = {"6379": {"bandicoot-api", "bandicoot-runs"}} if profile == "lean" else {}
+    assert reached == {"3000": {"bandicoot-api"}, **redis}
+
+
+@profiles
+def test_what_leaves_by_the_nat_leaves_from_one_reserved_address(
+    known_plans: Callable[..., Resources], profile: str
+) -> None:
+    planned = known_plans(profile)
+    reserved = [each["name"] for each in of_kind(planned, "compute_address").values() if "EXTERNAL" in each.values()]
+    nats = list(of_kind(planned, "compute_router_nat").values())
+    assert reserved == ["bandicoot-outgoing"] * len(nats)
+    for nat in nats:
+        assert (nat["nat_ip_allocate_option"], nat["nat_ips"]) == ("MANUAL_ONLY", ["some-self_link"])
+
+
+def _environments(planned: Resources) -> dict[str, dict[str, str | None]]:
+    """Variables of the environment of each process, by its place; None where a secret gives the value."""
+    found: dict[str, dict[str, str | None]] = {}
+    for kind in ("cloud_run_v2_service", "cloud_run_v2_job"):
+        for each in of_kind(planned, kind).values():
+            template = each["template"][0]
+            (container,) = template.get("containers") or template["template"][0]["containers"]
+            found[each["name"]] = {env["name"]: env["value"] for env in container["env"]}
+    (machine,) = of_kind(planned, "compute_instance").values()
+    files = {each["path"]: each["content"] for each in yaml.safe_load(machine["metadata"]["user-data"])["write_files"]}
+    lines = files["/etc/bandicoot/environment"].splitlines()
+    found["bandicoot-control"] = dict(line.split("=", 1) for line in lines)
+    for path, content in files.items():
+        if path.endswith(".service"):
+            found["bandicoot-control"] |= dict.fromkeys(re.findall(r"(BANDICOOT_\w+)=bandicoot-", content))
+    return found
+
+
+@pytest.mark.parametrize("profile", ["lean", "safe"])
+def test_further_settings_reach_every_process_but_the_migration(
+    known_plans: Callable[..., Resources], profile: str
+) -> None:
+    settings = {"BANDICOOT_CONTROL_SHARE": "0.2", "BANDICOOT_API_ORIGINS": '["https://sheet.example.org"]'}
+    environments = _environments(known_plans(profile, settings=settings))
+    assert environments.pop("bandicoot-migrate").keys() == {"BANDICOOT_DATABASE_URL"}
+    for place, environment in environments.items():
+        assert settings.items() <= environment.items(), place
+
+
+def test_what_terraform_sets_itself_is_refused_as_a_further_setting(known_plans: Callable[..., Resources]) -> None:
+    written = re.search(r"settings_of_terraform = \[(.*?)\]", (FOLDER / "main.tf").read_text(), flags=re.DOTALL)
+    assert written is not None
+    listed = re.findall(r'"(BANDICOOT_\w+)"', written[1])
+    mail = {"BANDICOOT_ALARM_EMAIL_FROM": "b@example.org", "BANDICOOT_ALARM_EMAIL_TO": '["night@example.org"]'}
+    planned = [known_plans(profile, has_alarm_mail=True, settings=mail) for profile in ("lean", "safe")]
+    environments = [_environments(each) for each in planned]
+    names = {name for each in environments for environment in each.values() for name in environment}
+    assert set(listed) == {name for name in names if name.startswith("BANDICOOT_")} - set(mail)
+    # Who tells of alarms reads where the mails go through, and nobody else.
+    told = {place for place, each in environments[1].items() if "BANDICOOT_ALARM_SMTP_URL" in each}
+    assert told == {"bandicoot-code", "bandicoot-run-small", "bandicoot-run-large"}
+
+
+def _settings() -> dict[str, bool]:
+    """The variable of each setting, and whether it is a secret."""
+    return {
+        f"BANDICOOT_{name.upper()}": "SecretStr" in str(field.annotation)
+        for options in vars(settings_module).values()
+        if isinstance(options, type) and issubclass(options, BaseSettings)
+        for name, field in options.model_fields.items()
+    }
+
+
+def test_every_secret_is_refused_as_a_further_setting_and_nothing_else_is(terraform: Terraform) -> None:
+    """With one plan for all that may be set, and one for each secret."""
+    (terraform.folder / "given.tfvars.json").write_text(json.dumps(GIVEN))
+    listed = re.search(r"settings_of_terraform = \[(.*?)\]", (FOLDER / "main.tf").read_text(), flags=re.DOTALL)
+    assert listed is not None
+
+    def plan(names: list[str]) -> tuple[int, str]:
+        file = terraform.folder / "settings.tfvars.json"
+        file.write_text(json.dumps({"settings": dict.fromkeys(names, "1")}))
+        files = ("-var-file=safe.tfvars", "-var-file=given.tfvars.json", f"-var-file={file}")
+        done = terraform.run("plan", "-input=false", "-no-color", "-refresh=false", *files)
+        return done.returncode, done.stderr
+
+    open_ones = [name for name, is_secret in _settings().items() if not is_secret and name not in listed[1]]
+    assert plan(open_ones) == (0, "")
+    for secret in [name for name, is_secret in _settings().items() if is_secret]:
+        code, said = plan([secret])
+        assert code == 1
+        assert "A secret would be in Terraform's state" in said, secret
 
 
 def test_the_service_fits_into_the_connections_of_its_database(plans: Callable[..., Resources]) -> None:

@@ -6,6 +6,26 @@ locals {
   scale = min([for caregivers in keys(local.sizes) : tonumber(caregivers) if tonumber(caregivers) >= var.caregivers]...)
   size  = local.sizes[tostring(local.scale)]
 
+  # What a month may cost: the sum of what is made. docs/costs.md has the bills beside it.
+  budget_usd = coalesce(var.monthly_budget_usd, sum(concat(
+    [local.size.budget_usd.always],
+    local.is_code_on_vm ? [] : [local.size.budget_usd.code_location],
+    var.own_database ? [local.size.budget_usd.database * (var.database_is_regional ? 2 : 1)] : [],
+    local.has_memorystore ? [local.size.budget_usd.memorystore] : [],
+    var.has_nat ? [local.size.budget_usd.nat] : [],
+  )))
+
+  # Settings that `var.settings` may not hold: a variable, a secret or something that is made here gives them.
+  settings_of_terraform = [
+    "BANDICOOT_ALARM_SMTP_URL", "BANDICOOT_ALARM_WEBHOOK_URL", "BANDICOOT_API_DAGSTER_URL",
+    "BANDICOOT_API_SESSION_SECRET", "BANDICOOT_BUDGET", "BANDICOOT_DAGSTER_STORAGE_URL", "BANDICOOT_DATABASE_URL",
+    "BANDICOOT_DISTRICTS", "BANDICOOT_EVENTS_FOLDER", "BANDICOOT_EVENTS_SUBSCRIPTION", "BANDICOOT_EXPERIMENT",
+    "BANDICOOT_HOME", "BANDICOOT_LAKE_ROOT", "BANDICOOT_LOG_BUCKET", "BANDICOOT_LOG_FORMAT", "BANDICOOT_MEMORY_LIMIT",
+    "BANDICOOT_POOL_SIZE", "BANDICOOT_REDIS_URL", "BANDICOOT_SOURCE_URL", "BANDICOOT_THREADS",
+  ]
+  # Addresses of pages, in which there is no password.
+  public_addresses = ["BANDICOOT_REPOSITORY_URL", "BANDICOOT_PUBLISHED_TABLE_URL"]
+
   runs_something  = var.image != null
   is_code_on_vm   = var.code_location_home == "vm"
   has_redis       = var.cache_home != "none"
@@ -26,6 +46,7 @@ locals {
     local.has_redis ? { "bandicoot-redis-url" = distinct(concat(["runs", "api", local.code], local.is_code_on_vm ? ["control"] : [])) } : {},
     local.has_memorystore ? { "bandicoot-redis-ca" = distinct(["runs", "api", local.code]) } : {},
     var.has_alarm_webhook ? { "bandicoot-alarm-webhook-url" = distinct(["runs", local.code]) } : {},
+    var.has_alarm_mail ? { "bandicoot-alarm-smtp-url" = distinct(["runs", local.code]) } : {},
   )
 
   redis_secrets = local.has_redis ? { BANDICOOT_REDIS_URL = "bandicoot-redis-url" } : {}
@@ -37,6 +58,7 @@ locals {
     },
     local.redis_secrets,
     var.has_alarm_webhook ? { BANDICOOT_ALARM_WEBHOOK_URL = "bandicoot-alarm-webhook-url" } : {},
+    var.has_alarm_mail ? { BANDICOOT_ALARM_SMTP_URL = "bandicoot-alarm-smtp-url" } : {},
   )
   control_secrets = { BANDICOOT_DAGSTER_STORAGE_URL = "bandicoot-dagster-storage-url" }
   api_secrets = merge(
@@ -51,14 +73,14 @@ locals {
     BANDICOOT_EXPERIMENT = var.experiment
     BANDICOOT_DISTRICTS  = jsonencode(var.districts)
   }
-  code_environment = merge(local.logs, local.lists, {
+  code_environment = merge(var.settings, local.logs, local.lists, {
     # Cloud Run and the machine let nothing but /tmp be written.
     BANDICOOT_HOME                = "/tmp/bandicoot"
     BANDICOOT_LOG_BUCKET          = module.lake.logs
     BANDICOOT_EVENTS_FOLDER       = "gs://${module.lake.bucket}/events"
     BANDICOOT_EVENTS_SUBSCRIPTION = module.events.subscription
   })
-  api_environment = merge(local.logs, local.lists, {
+  api_environment = merge(var.settings, local.logs, local.lists, {
     BANDICOOT_HOME            = "/tmp/bandicoot"
     BANDICOOT_API_DAGSTER_URL = "http://${module.network.control_address}:3000"
     # With ten instances: twenty connections at most.
@@ -102,16 +124,18 @@ module "network" {
   subnet_range   = var.subnet_range
   shared_network = var.shared_network
   has_nat        = var.has_nat
+  has_redis      = var.cache_home == "vm"
   depends_on     = [google_project_service.this]
 }
 
 module "registry" {
-  source     = "./modules/registry"
-  project    = var.project
-  region     = var.region
-  reader     = module.identities.emails["control"]
-  has_mirror = var.cache_home == "vm"
-  depends_on = [google_project_service.this]
+  source        = "./modules/registry"
+  project       = var.project
+  region        = var.region
+  reader        = module.identities.emails["control"]
+  other_readers = var.registry_readers
+  has_mirror    = var.cache_home == "vm"
+  depends_on    = [google_project_service.this]
 }
 
 module "identities" {
@@ -141,6 +165,7 @@ module "lake" {
   backup_retention_days = var.backup_retention_days
   identities            = module.identities.emails
   code_reader           = local.code
+  database_account      = module.database.account
   depends_on            = [google_project_service.this]
 }
 
@@ -238,10 +263,16 @@ module "control_plane" {
   code_location_host = local.is_code_on_vm ? null : trimprefix(module.runs[0].code_location_url, "https://")
   redis_mb           = var.cache_home == "vm" ? local.size.redis_mb : 0
   dagster_yaml       = local.dagster_yaml
-  environment        = local.is_code_on_vm ? local.code_environment : merge(local.logs, { BANDICOOT_HOME = "/tmp/bandicoot", BANDICOOT_LOG_BUCKET = module.lake.logs })
+  environment        = local.is_code_on_vm ? local.code_environment : merge(var.settings, local.logs, { BANDICOOT_HOME = "/tmp/bandicoot", BANDICOOT_LOG_BUCKET = module.lake.logs })
   control_secrets    = local.control_secrets
   code_secrets       = local.code_secrets
   depends_on         = [module.secrets, module.database]
+}
+
+module "log_metrics" {
+  source     = "./modules/log_metrics"
+  project    = var.project
+  depends_on = [google_project_service.this]
 }
 
 module "monitoring" {
@@ -252,9 +283,10 @@ module "monitoring" {
   api_name             = module.service[0].name
   api_host             = trimprefix(module.service[0].url, "https://")
   has_api_check        = var.api_is_public
-  database_instance    = var.own_database ? module.database.instance : null
-  database_connections = local.size.database_connections
+  database_instance    = module.database.instance
+  database_connections = var.own_database ? local.size.database_connections : var.shared_database_connections
   has_memorystore      = local.has_memorystore
+  log_metrics          = module.log_metrics.names
 }
 
 module "budget" {
@@ -262,7 +294,7 @@ module "budget" {
   source          = "./modules/budget"
   project         = var.project
   billing_account = var.billing_account
-  amount          = floor(var.monthly_budget_usd * var.currency_per_usd)
+  amount          = floor(local.budget_usd * var.currency_per_usd)
   currency        = var.budget_currency
   channels        = module.monitoring[0].channels
 }

@@ -18,6 +18,11 @@ output "redis" {
   value       = local.has_memorystore ? "${module.cache[0].host}:${module.cache[0].port}" : (var.cache_home == "vm" ? "${module.network.control_address}:6379" : null)
 }
 
+output "outgoing_address" {
+  description = "Address that the source, webhooks and mail servers see; null without a NAT"
+  value       = module.network.outgoing_address
+}
+
 output "lake" {
   description = "Bucket of the lake; event files are dropped below events/"
   value       = module.lake.bucket

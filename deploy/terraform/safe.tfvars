@@ -11,4 +11,3 @@ api_is_public         = true
 api_max_instances     = 10
 is_protected          = true
 backup_retention_days = 30
-monthly_budget_usd    = 160

@@ -68,6 +68,16 @@ variable "shared_database" {
   }
 }
 
+variable "shared_database_connections" {
+  description = "What `SHOW max_connections` prints in the shared instance, for the alert at 90 % of it"
+  type        = number
+  default     = null
+  validation {
+    condition     = var.own_database || var.shared_database_connections != null
+    error_message = "Say in shared_database_connections what `SHOW max_connections` prints in the shared instance."
+  }
+}
+
 variable "shared_network" {
   description = "Self link of the network the shared instance is reached in; Bandicoot then lives in it. Null makes one"
   type        = string
@@ -98,6 +108,16 @@ variable "has_nat" {
 variable "has_alarm_webhook" {
   description = "Whether the secret bandicoot-alarm-webhook-url holds a webhook's address"
   type        = bool
+}
+
+variable "has_alarm_mail" {
+  description = "Whether the secret bandicoot-alarm-smtp-url holds a mail server; `settings` says from and to whom"
+  type        = bool
+  default     = false
+  validation {
+    condition     = !var.has_alarm_mail || length(setsubtract(["BANDICOOT_ALARM_EMAIL_FROM", "BANDICOOT_ALARM_EMAIL_TO"], keys(var.settings))) == 0
+    error_message = "A mail has a sender and receivers: put BANDICOOT_ALARM_EMAIL_FROM and BANDICOOT_ALARM_EMAIL_TO into settings."
+  }
 }
 
 variable "api_is_public" {
@@ -170,9 +190,9 @@ variable "billing_account" {
 }
 
 variable "monthly_budget_usd" {
-  description = "Monthly budget in US dollars, with alerts at 50, 80 and 100 %"
+  description = "Monthly budget in US dollars, with alerts at 50, 80 and 100 %; null takes that of what is made (sizes.json)"
   type        = number
-  default     = 200
+  default     = null
 }
 
 variable "budget_currency" {
@@ -191,6 +211,36 @@ variable "github_repository" {
   description = "OWNER/NAME whose workflows deploy by Workload Identity Federation; null lets none"
   type        = string
   default     = null
+}
+
+variable "registry_readers" {
+  description = "Who else pulls images, as IAM members: service agents of other projects that deploy them"
+  type        = list(string)
+  default     = []
+}
+
+variable "settings" {
+  description = "Further settings of the pipeline and the service, by their names in the README: { BANDICOOT_CONTROL_SHARE = \"0.2\" }"
+  type        = map(string)
+  default     = {}
+  validation {
+    condition     = alltrue([for name in keys(var.settings) : can(regex("^BANDICOOT_[A-Z0-9_]+$", name))])
+    error_message = "Settings are named as in the README's table, BANDICOOT_...."
+  }
+  validation {
+    condition = alltrue([
+      for name in keys(var.settings) : !can(regex("(_URL|SECRET|PASSWORD|WEBHOOK|TOKEN|_KEY)$", name)) || contains(local.public_addresses, name)
+    ])
+    error_message = "A secret would be in Terraform's state and in the open: those that Bandicoot reads are in Secret Manager (docs/deploy.md, step 6)."
+  }
+  validation {
+    condition     = length(setintersection(keys(var.settings), local.settings_of_terraform)) == 0
+    error_message = "Terraform sets ${join(", ", setintersection(keys(var.settings), local.settings_of_terraform))} itself, from variables of its own or from what it makes."
+  }
+  validation {
+    condition     = alltrue([for value in values(var.settings) : !can(regex("\n", value))])
+    error_message = "A setting is one line."
+  }
 }
 
 variable "has_gpu_job" {

@@ -25,6 +25,7 @@ RESOURCES = (
     "compute_firewall",
     "compute_global_address",
     "compute_instance",
+    "compute_instance_iam_member",
     "compute_network",
     "compute_router",
     "compute_router_nat",

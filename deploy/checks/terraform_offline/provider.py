@@ -1,8 +1,9 @@
 """A stand-in for Terraform's Google provider that knows the schema of 6.50 and nothing else.
 
 Terraform asks it over gRPC (plugin protocol 5) what may be written, and what a plan would hold; what only Google knows
-is left unknown. It creates nothing, and asks nobody. So it finds missing, unknown and mistyped arguments and broken
-references; it does not know allowed values, conflicts between arguments, quotas or rights.
+is left unknown, or made up where STAND_IN_KNOWS=everything asks for it. It creates nothing, and asks nobody. So it
+finds missing, unknown and mistyped arguments and broken references; it does not know allowed values, conflicts between
+arguments, quotas or rights.
 
     python provider.py SOCKET
 
@@ -24,6 +25,9 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 SCHEMA: dict[str, Any] = json.loads(Path(__file__).with_name("google_schema.json").read_text())
 ADDRESS = "hashicorp/google"
+# What depends on an unknown value is unknown as a whole, as filters of alerts are; made up, it can be read. But only
+# with unknown values does a plan show that nothing is counted by what is known later.
+KNOWS_EVERYTHING = os.environ.get("STAND_IN_KNOWS") == "everything"
 UNKNOWN = msgpack.ExtType(0, b"\x00")
 
 # The messages of the protocol, as far as they are used: field, number, type; `[]` is many, `{}` by name.
@@ -119,22 +123,28 @@ def completed(value: Any, told: dict[str, Any], unknown: Callable[[str, Any], An
     return value
 
 
+def _made_up(name: str, kind: Any) -> Any:
+    """Something of the right type, since there is nobody to ask; None for what has parts."""
+    plain = {"string": "123456789012" if name == "number" else f"some-{name}", "number": 1, "bool": False}
+    return plain.get(kind) if isinstance(kind, str) else None
+
+
 def _plan(request: Any) -> Any:
     """What a resource would be: as written, and unknown where only Google can say."""
+
+    def unknown(name: str, kind: Any) -> Any:
+        made_up = _made_up(name, kind) if KNOWS_EVERYTHING else None
+        return UNKNOWN if made_up is None else made_up
+
     proposed = msgpack.unpackb(request.proposed_new_state.msgpack, raw=False, strict_map_key=False)
-    planned = completed(proposed, SCHEMA["resources"][request.type_name], lambda _name, _type: UNKNOWN)
+    planned = completed(proposed, SCHEMA["resources"][request.type_name], unknown)
     return M["Value"](value=M["DynamicValue"](msgpack=msgpack.packb(planned)))
 
 
 def _read(request: Any) -> Any:
     """What a data source says: something of the right type, since there is nobody to ask."""
     written = msgpack.unpackb(request.config.msgpack, raw=False, strict_map_key=False)
-
-    def made_up(name: str, kind: Any) -> Any:
-        plain = {"string": "123456789012" if name == "number" else f"some-{name}", "number": 1, "bool": False}
-        return plain.get(kind) if isinstance(kind, str) else None
-
-    answer = completed(written, SCHEMA["data"][request.type_name], made_up)
+    answer = completed(written, SCHEMA["data"][request.type_name], _made_up)
     return M["Value"](value=M["DynamicValue"](msgpack=msgpack.packb(answer)))
 
 

@@ -59,10 +59,11 @@ class Terraform:
 
 
 @contextmanager
-def offline(folder: Path) -> Iterator[Terraform]:
+def offline(folder: Path, *, knows_everything: bool = False) -> Iterator[Terraform]:
     """Terraform, initialized, in a copy of a folder with the stand-in provider; both are gone at the end.
 
     The copy has the files that lie beside the folder, too, and keeps its state in a file, whatever the folder says.
+    A stand-in that knows everything makes up texts and numbers that only Google can say; else they are unknown.
     """
     terraform_program()
     with tempfile.TemporaryDirectory() as name:
@@ -74,7 +75,10 @@ def offline(folder: Path) -> Iterator[Terraform]:
                 shutil.copy(file, copy.parent)
         (copy / "backend_override.tf").write_text('terraform {\n  backend "local" {}\n}\n')
         stand_in = subprocess.Popen(
-            [sys.executable, str(HERE / "provider.py"), str(place / "s")], stdout=subprocess.PIPE, text=True
+            [sys.executable, str(HERE / "provider.py"), str(place / "s")],
+            env={**os.environ, "STAND_IN_KNOWS": "everything" if knows_everything else ""},
+            stdout=subprocess.PIPE,
+            text=True,
         )
         try:
             assert stand_in.stdout is not None

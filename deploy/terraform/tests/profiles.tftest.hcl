@@ -54,15 +54,16 @@ run "without_an_image_only_what_it_stands_on_is_made" {
 run "a_shared_database_needs_its_network" {
   command = plan
   variables {
-    own_database       = false
-    shared_database    = "programme"
-    code_location_home = "vm"
-    cache_home         = "vm"
+    own_database                = false
+    shared_database             = "programme"
+    shared_database_connections = 100
+    code_location_home          = "vm"
+    cache_home                  = "vm"
   }
   expect_failures = [var.shared_network]
 }
 
-run "a_shared_database_is_only_given_a_database" {
+run "a_shared_database_is_watched_by_what_it_can_hold" {
   command = plan
   variables {
     own_database       = false
@@ -70,6 +71,52 @@ run "a_shared_database_is_only_given_a_database" {
     shared_network     = "projects/some-project/global/networks/programme"
     code_location_home = "vm"
     cache_home         = "vm"
+  }
+  expect_failures = [var.shared_database_connections]
+}
+
+run "a_setting_is_no_secret" {
+  command = plan
+  variables {
+    settings = { BANDICOOT_ALARM_SMTP_URL = "smtp://user:password@mail.example.org" }
+  }
+  expect_failures = [var.settings]
+}
+
+run "a_setting_does_not_take_the_place_of_a_variable" {
+  command = plan
+  variables {
+    settings = { BANDICOOT_BUDGET = "200" }
+  }
+  expect_failures = [var.settings]
+}
+
+run "alarms_by_mail_need_a_sender_and_receivers" {
+  command = plan
+  variables {
+    has_alarm_mail = true
+    settings       = { BANDICOOT_ALARM_EMAIL_FROM = "bandicoot@example.org" }
+  }
+  expect_failures = [var.has_alarm_mail]
+}
+
+run "a_budget_is_that_of_what_is_made" {
+  command = plan
+  assert {
+    condition     = local.budget_usd == 34 + 24 + 42 + 47 + 9
+    error_message = "the budget is not the sum of what is made"
+  }
+}
+
+run "a_shared_database_is_only_given_a_database" {
+  command = plan
+  variables {
+    own_database                = false
+    shared_database             = "programme"
+    shared_database_connections = 100
+    shared_network              = "projects/some-project/global/networks/programme"
+    code_location_home          = "vm"
+    cache_home                  = "vm"
   }
   assert {
     condition     = module.database.instance == "programme"

@@ -106,6 +106,7 @@ locals {
       "/etc/bandicoot/environment" = join("", [for name, value in var.environment : "${name}=${value}\n"])
     },
     { for name, unit in local.units : "/etc/systemd/system/bandicoot-${name}.service" => unit },
+    { for name in ["prune.service", "prune.timer"] : "/etc/systemd/system/bandicoot-${name}" => file("${path.module}/${name}") },
   )
 
   # Container-Optimised OS lets in nothing but SSH; the network's firewall says who may come.
@@ -119,6 +120,7 @@ locals {
         "systemctl daemon-reload",
       ],
       [for name in keys(local.units) : "systemctl start --no-block bandicoot-${name}.service"],
+      ["systemctl start bandicoot-prune.timer"],
     )
   })])
 }
@@ -180,6 +182,16 @@ resource "google_iap_tunnel_instance_iam_member" "operator" {
   instance = google_compute_instance.this.name
   role     = "roles/iap.tunnelResourceAccessor"
   member   = each.value
+}
+
+# `gcloud compute start-iap-tunnel` looks the machine up before it asks IAP.
+resource "google_compute_instance_iam_member" "operator" {
+  for_each      = toset(var.operators)
+  project       = var.project
+  zone          = var.zone
+  instance_name = google_compute_instance.this.name
+  role          = "roles/compute.viewer"
+  member        = each.value
 }
 
 output "name" { value = google_compute_instance.this.name }

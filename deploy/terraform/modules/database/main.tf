@@ -108,6 +108,10 @@ resource "google_sql_database" "this" {
 }
 
 output "instance" { value = google_sql_database.this.instance }
+# Who exports to buckets and imports from them.
+output "account" {
+  value = var.own ? google_sql_database_instance.own[0].service_account_email_address : data.google_sql_database_instance.shared[0].service_account_email_address
+}
 output "address" {
   value = var.own ? google_sql_database_instance.own[0].private_ip_address : data.google_sql_database_instance.shared[0].private_ip_address
 }

@@ -6,6 +6,8 @@ variable "soft_delete_days" { type = number }
 variable "backup_retention_days" { type = number }
 variable "identities" { type = map(string) }
 variable "code_reader" { type = string }
+# Cloud SQL's own account of the instance, which writes exports and reads them again.
+variable "database_account" { type = string }
 
 resource "google_storage_bucket" "lake" {
   #checkov:skip=CKV_GCP_62:who read what is in Cloud Audit Logs; access logs in a bucket would be a second copy
@@ -123,16 +125,21 @@ resource "google_storage_bucket_iam_member" "lake" {
   member   = "serviceAccount:${var.identities[each.value]}"
 }
 
-resource "google_storage_bucket_iam_member" "logs_writer" {
-  bucket = google_storage_bucket.logs.name
-  role   = "roles/storage.objectUser"
-  member = "serviceAccount:${var.identities["runs"]}"
+# Runs write what steps print; the daemon and the code location what backfills, sensors and schedules log. The webserver
+# shows all of it.
+resource "google_storage_bucket_iam_member" "logs" {
+  for_each = toset(["runs", "control", var.code_reader])
+  bucket   = google_storage_bucket.logs.name
+  role     = "roles/storage.objectUser"
+  member   = "serviceAccount:${var.identities[each.value]}"
 }
 
-resource "google_storage_bucket_iam_member" "logs_reader" {
-  bucket = google_storage_bucket.logs.name
-  role   = "roles/storage.objectViewer"
-  member = "serviceAccount:${var.identities["control"]}"
+# An export makes one object and an import reads one. Neither replaces nor deletes any, which the retention would refuse.
+resource "google_storage_bucket_iam_member" "backups" {
+  for_each = toset(["roles/storage.objectCreator", "roles/storage.objectViewer"])
+  bucket   = google_storage_bucket.backups.name
+  role     = each.value
+  member   = "serviceAccount:${var.database_account}"
 }
 
 output "bucket" { value = google_storage_bucket.lake.name }

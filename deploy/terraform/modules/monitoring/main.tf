@@ -6,14 +6,22 @@ variable "api_name" { type = string }
 # Host of the service; null when it is not reached from the internet, and then nobody outside can ask it.
 variable "api_host" { type = string }
 variable "has_api_check" { type = bool }
-# Instance that is Bandicoot's own; null for a shared one, whose owner watches it.
+# Cloud SQL instance, Bandicoot's own or shared, and its `max_connections`.
 variable "database_instance" { type = string }
 variable "database_connections" { type = number }
 variable "has_memorystore" { type = bool }
+# Metrics of logs by what they count; made before (modules/log_metrics).
+variable "log_metrics" { type = map(string) }
 
 locals {
   channels = [for channel in google_monitoring_notification_channel.email : channel.id]
   api      = "resource.type = \"cloud_run_revision\" AND resource.labels.service_name = \"${var.api_name}\""
+  requests = "${local.api} AND metric.type = \"run.googleapis.com/request_count\""
+  database = "resource.type = \"cloudsql_database\" AND resource.labels.database_id = \"${var.project}:${var.database_instance}\" AND metric.type = \"cloudsql.googleapis.com/database/postgresql/num_backends\""
+  redis    = "resource.type = \"redis_instance\" AND resource.labels.instance_id = ends_with(\"/instances/bandicoot\") AND metric.type = \"redis.googleapis.com/stats/memory/usage_ratio\""
+  counted = {
+    for name, metric in var.log_metrics : name => "metric.type = \"logging.googleapis.com/user/${metric}\""
+  }
 }
 
 resource "google_monitoring_notification_channel" "email" {
@@ -27,16 +35,16 @@ resource "google_monitoring_notification_channel" "email" {
 resource "google_monitoring_alert_policy" "errors" {
   project               = var.project
   display_name          = "Bandicoot: service answers with errors"
-  combiner              = "OR"
+  combiner              = "AND"
   notification_channels = local.channels
   documentation {
-    content = "More than 5 % of the answers in five minutes were 5xx. Read the service's log; if a release is new, roll it back."
+    content = "More than 5 % of the answers in five minutes were 5xx, and more than 10 of them. Read the service's log; if a release is new, roll it back."
   }
   conditions {
     display_name = "5xx above 5 % for 5 minutes"
     condition_threshold {
-      filter             = "${local.api} AND metric.type = \"run.googleapis.com/request_count\" AND metric.labels.response_code_class = \"5xx\""
-      denominator_filter = "${local.api} AND metric.type = \"run.googleapis.com/request_count\""
+      filter             = "${local.requests} AND metric.labels.response_code_class = \"5xx\""
+      denominator_filter = local.requests
       comparison         = "COMPARISON_GT"
       threshold_value    = 0.05
       duration           = "300s"
@@ -48,6 +56,22 @@ resource "google_monitoring_alert_policy" "errors" {
       denominator_aggregations {
         alignment_period     = "60s"
         per_series_aligner   = "ALIGN_RATE"
+        cross_series_reducer = "REDUCE_SUM"
+      }
+    }
+  }
+  # While a list is late /ready answers 503 to the uptime check, five times in a quarter of an hour, and at night to
+  # nobody else. That has a policy of its own.
+  conditions {
+    display_name = "more than 10 of them in 5 minutes"
+    condition_threshold {
+      filter          = "${local.requests} AND metric.labels.response_code_class = \"5xx\""
+      comparison      = "COMPARISON_GT"
+      threshold_value = 10
+      duration        = "0s"
+      aggregations {
+        alignment_period     = "300s"
+        per_series_aligner   = "ALIGN_DELTA"
         cross_series_reducer = "REDUCE_SUM"
       }
     }
@@ -149,18 +173,6 @@ resource "google_monitoring_alert_policy" "not_ready" {
   }
 }
 
-# The daemon logs a line for each sensor every minute; silence means that no night will begin.
-resource "google_logging_metric" "daemon" {
-  project = var.project
-  name    = "bandicoot/daemon_lines"
-  filter  = "resource.type=\"gce_instance\" AND \"dagster.daemon\""
-  metric_descriptor {
-    metric_kind = "DELTA"
-    value_type  = "INT64"
-    unit        = "1"
-  }
-}
-
 resource "google_monitoring_alert_policy" "daemon_silent" {
   project               = var.project
   display_name          = "Bandicoot: daemon is silent"
@@ -172,7 +184,7 @@ resource "google_monitoring_alert_policy" "daemon_silent" {
   conditions {
     display_name = "no line for half an hour"
     condition_absent {
-      filter   = "resource.type = \"gce_instance\" AND metric.type = \"logging.googleapis.com/user/${google_logging_metric.daemon.name}\""
+      filter   = "resource.type = \"gce_instance\" AND ${local.counted.daemon}"
       duration = "1800s"
       aggregations {
         alignment_period     = "300s"
@@ -180,19 +192,6 @@ resource "google_monitoring_alert_policy" "daemon_silent" {
         cross_series_reducer = "REDUCE_SUM"
       }
     }
-  }
-}
-
-# The sensor `alarms` says with each look how many incidents it opened: a late list or model, a failed run and the like.
-# So they are heard of without a webhook, and where nobody outside can ask the service.
-resource "google_logging_metric" "incidents" {
-  project = var.project
-  name    = "bandicoot/incidents"
-  filter  = "resource.type=\"gce_instance\" AND \"incidents opened\" AND NOT \"alarms skipped: 0 incidents opened\""
-  metric_descriptor {
-    metric_kind = "DELTA"
-    value_type  = "INT64"
-    unit        = "1"
   }
 }
 
@@ -207,7 +206,7 @@ resource "google_monitoring_alert_policy" "incidents" {
   conditions {
     display_name = "an incident was opened"
     condition_threshold {
-      filter          = "resource.type = \"gce_instance\" AND metric.type = \"logging.googleapis.com/user/${google_logging_metric.incidents.name}\""
+      filter          = "resource.type = \"gce_instance\" AND ${local.counted.incidents}"
       comparison      = "COMPARISON_GT"
       threshold_value = 0
       duration        = "0s"
@@ -220,20 +219,8 @@ resource "google_monitoring_alert_policy" "incidents" {
   }
 }
 
-# An alarm of Bandicoot's that reached nobody: pipeline/alarms.py logs it so.
-resource "google_logging_metric" "untold" {
-  project = var.project
-  name    = "bandicoot/untold_alarms"
-  filter  = "resource.type=(\"gce_instance\" OR \"cloud_run_revision\" OR \"cloud_run_job\") AND \"was not told by\""
-  metric_descriptor {
-    metric_kind = "DELTA"
-    value_type  = "INT64"
-    unit        = "1"
-  }
-}
-
 resource "google_monitoring_alert_policy" "untold" {
-  for_each              = toset(["gce_instance", "cloud_run_revision"])
+  for_each              = toset(["gce_instance", "cloud_run_revision", "cloud_run_job"])
   project               = var.project
   display_name          = "Bandicoot: an alarm reached nobody (${each.value})"
   combiner              = "OR"
@@ -244,7 +231,7 @@ resource "google_monitoring_alert_policy" "untold" {
   conditions {
     display_name = "an alarm was not told"
     condition_threshold {
-      filter          = "resource.type = \"${each.value}\" AND metric.type = \"logging.googleapis.com/user/${google_logging_metric.untold.name}\""
+      filter          = "resource.type = \"${each.value}\" AND ${local.counted.untold}"
       comparison      = "COMPARISON_GT"
       threshold_value = 0
       duration        = "0s"
@@ -263,7 +250,7 @@ resource "google_monitoring_alert_policy" "dead_letters" {
   combiner              = "OR"
   notification_channels = local.channels
   documentation {
-    content = "Messages went to bandicoot-events-dead after 100 deliveries: PostgreSQL or the lake was away for long. Mend that, then publish them again (docs/deploy.md)."
+    content = "Messages went to bandicoot-events-dead after 100 deliveries: PostgreSQL or the lake was away for long. Mend that, then let them be told again (docs/deploy.md)."
   }
   conditions {
     display_name = "a message is dead"
@@ -281,18 +268,17 @@ resource "google_monitoring_alert_policy" "dead_letters" {
 }
 
 resource "google_monitoring_alert_policy" "connections" {
-  count                 = var.database_instance == null ? 0 : 1
   project               = var.project
   display_name          = "Bandicoot: PostgreSQL is short of connections"
   combiner              = "OR"
   notification_channels = local.channels
   documentation {
-    content = "Above 90 % of max_connections. Lower api_max_instances or BANDICOOT_POOL_SIZE, or take a larger tier."
+    content = "Above 90 % of max_connections, of all databases in the instance. `SELECT datname, usename, count(*) FROM pg_stat_activity GROUP BY 1, 2` says whose they are. Lower api_max_instances, or take a larger tier."
   }
   conditions {
     display_name = "connections above 90 %"
     condition_threshold {
-      filter          = "resource.type = \"cloudsql_database\" AND resource.labels.database_id = \"${var.project}:${var.database_instance}\" AND metric.type = \"cloudsql.googleapis.com/database/postgresql/num_backends\""
+      filter          = local.database
       comparison      = "COMPARISON_GT"
       threshold_value = floor(var.database_connections * 0.9)
       duration        = "300s"
@@ -317,7 +303,7 @@ resource "google_monitoring_alert_policy" "redis_memory" {
   conditions {
     display_name = "memory above 90 %"
     condition_threshold {
-      filter          = "resource.type = \"redis_instance\" AND metric.type = \"redis.googleapis.com/stats/memory/usage_ratio\""
+      filter          = local.redis
       comparison      = "COMPARISON_GT"
       threshold_value = 0.9
       duration        = "300s"
@@ -335,14 +321,25 @@ resource "google_monitoring_dashboard" "this" {
     displayName = "Bandicoot"
     mosaicLayout = {
       columns = 12
-      tiles = [for at, chart in [
-        { title = "Answers per second, by class", filter = "${local.api} AND metric.type=\"run.googleapis.com/request_count\"", aligner = "ALIGN_RATE", reducer = "REDUCE_SUM", by = ["metric.label.response_code_class"] },
-        { title = "95th percentile of answers, ms", filter = "${local.api} AND metric.type=\"run.googleapis.com/request_latencies\"", aligner = "ALIGN_DELTA", reducer = "REDUCE_PERCENTILE_95", by = [] },
-        { title = "Instances of the service", filter = "${local.api} AND metric.type=\"run.googleapis.com/container/instance_count\"", aligner = "ALIGN_MAX", reducer = "REDUCE_SUM", by = ["metric.label.state"] },
-        { title = "Executions of runs, by result", filter = "resource.type=\"cloud_run_job\" AND metric.type=\"run.googleapis.com/job/completed_execution_count\"", aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["resource.label.job_name", "metric.label.result"] },
-        { title = "Events that wait", filter = "resource.type=\"pubsub_subscription\" AND metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\"", aligner = "ALIGN_MAX", reducer = "REDUCE_MAX", by = ["resource.label.subscription_id"] },
-        { title = "Processor of the control plane", filter = "resource.type=\"gce_instance\" AND metric.type=\"compute.googleapis.com/instance/cpu/utilization\"", aligner = "ALIGN_MEAN", reducer = "REDUCE_MEAN", by = [] },
-        ] : {
+      tiles = [for at, chart in concat(
+        [
+          { title = "Answers per second, by class", filter = local.requests, aligner = "ALIGN_RATE", reducer = "REDUCE_SUM", by = ["metric.label.response_code_class"] },
+          { title = "95th percentile of answers, ms", filter = "${local.api} AND metric.type = \"run.googleapis.com/request_latencies\"", aligner = "ALIGN_DELTA", reducer = "REDUCE_PERCENTILE_95", by = [] },
+          { title = "Instances of the service", filter = "${local.api} AND metric.type = \"run.googleapis.com/container/instance_count\"", aligner = "ALIGN_MAX", reducer = "REDUCE_SUM", by = ["metric.label.state"] },
+          { title = "Executions of runs, by result", filter = "resource.type = \"cloud_run_job\" AND resource.labels.job_name = starts_with(\"bandicoot-\") AND metric.type = \"run.googleapis.com/job/completed_execution_count\"", aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["resource.label.job_name", "metric.label.result"] },
+          { title = "Incidents opened", filter = "resource.type = \"gce_instance\" AND ${local.counted.incidents}", aligner = "ALIGN_SUM", reducer = "REDUCE_SUM", by = [] },
+          { title = "Events that wait", filter = "resource.type = \"pubsub_subscription\" AND resource.labels.subscription_id = starts_with(\"bandicoot-\") AND metric.type = \"pubsub.googleapis.com/subscription/num_undelivered_messages\"", aligner = "ALIGN_MAX", reducer = "REDUCE_MAX", by = ["resource.label.subscription_id"] },
+          { title = "Connections to PostgreSQL, of ${var.database_connections}", filter = local.database, aligner = "ALIGN_MAX", reducer = "REDUCE_SUM", by = ["metric.label.database"] },
+          { title = "Processor of the control plane", filter = "resource.type = \"gce_instance\" AND metric.type = \"compute.googleapis.com/instance/cpu/utilization\" AND metric.labels.instance_name = \"bandicoot-control\"", aligner = "ALIGN_MEAN", reducer = "REDUCE_MEAN", by = [] },
+        ],
+        var.has_memorystore ? [
+          { title = "Memory of Redis, share", filter = local.redis, aligner = "ALIGN_MAX", reducer = "REDUCE_MAX", by = [] },
+        ] : [],
+        # The list's age is not a metric of Google's; 0 here means that it is above 26 hours, or the service away.
+        [for check in google_monitoring_uptime_check_config.ready :
+          { title = "List fresh and service ready, share of checks", filter = "resource.type = \"uptime_url\" AND metric.type = \"monitoring.googleapis.com/uptime_check/check_passed\" AND metric.labels.check_id = \"${check.uptime_check_id}\"", aligner = "ALIGN_FRACTION_TRUE", reducer = "REDUCE_MEAN", by = [] }
+        ],
+        ) : {
         xPos = at % 2 * 6, yPos = floor(at / 2) * 4, width = 6, height = 4
         widget = {
           title = chart.title
@@ -353,7 +350,8 @@ resource "google_monitoring_dashboard" "this" {
                 timeSeriesFilter = {
                   filter = chart.filter
                   aggregation = {
-                    alignmentPeriod = "300s", perSeriesAligner = chart.aligner, crossSeriesReducer = chart.reducer, groupByFields = chart.by
+                    # The uptime check asks every quarter of an hour.
+                    alignmentPeriod = chart.aligner == "ALIGN_FRACTION_TRUE" ? "1200s" : "300s", perSeriesAligner = chart.aligner, crossSeriesReducer = chart.reducer, groupByFields = chart.by
                   }
                 }
               }

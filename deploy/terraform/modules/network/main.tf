@@ -4,6 +4,8 @@ variable "region" { type = string }
 variable "subnet_range" { type = string }
 variable "shared_network" { type = string }
 variable "has_nat" { type = bool }
+# Whether Redis is on the machine.
+variable "has_redis" { type = bool }
 
 resource "google_compute_network" "own" {
   #checkov:skip=CKV2_GCP_18:both firewalls below are of this network; the rule does not see it through the local value
@@ -70,13 +72,23 @@ resource "google_compute_router" "this" {
   network = local.network
 }
 
+# Reserved, so that the firewalls of the source and of mail servers can let it in.
+resource "google_compute_address" "outgoing" {
+  count        = var.has_nat ? 1 : 0
+  project      = var.project
+  region       = var.region
+  name         = "bandicoot-outgoing"
+  address_type = "EXTERNAL"
+}
+
 resource "google_compute_router_nat" "this" {
   count                              = var.has_nat ? 1 : 0
   project                            = var.project
   region                             = var.region
   name                               = "bandicoot"
   router                             = google_compute_router.this[0].name
-  nat_ip_allocate_option             = "AUTO_ONLY"
+  nat_ip_allocate_option             = "MANUAL_ONLY"
+  nat_ips                            = [google_compute_address.outgoing[0].self_link]
   source_subnetwork_ip_ranges_to_nat = "LIST_OF_SUBNETWORKS"
 
   subnetwork {
@@ -105,10 +117,26 @@ resource "google_compute_firewall" "iap" {
   }
 }
 
-# The service starts training at the webserver, and reads Redis there; runs and the code location fill Redis.
-resource "google_compute_firewall" "inside" {
+# The webserver asks nobody who they are: of what is inside, the service alone starts training there.
+resource "google_compute_firewall" "webserver" {
   project     = var.project
-  name        = "bandicoot-inside"
+  name        = "bandicoot-webserver"
+  network     = local.network
+  direction   = "INGRESS"
+  source_tags = ["bandicoot-api"]
+  target_tags = ["bandicoot-control"]
+
+  allow {
+    protocol = "tcp"
+    ports    = ["3000"]
+  }
+}
+
+# Runs fill Redis, the service reads it.
+resource "google_compute_firewall" "redis" {
+  count       = var.has_redis ? 1 : 0
+  project     = var.project
+  name        = "bandicoot-redis"
   network     = local.network
   direction   = "INGRESS"
   source_tags = ["bandicoot-api", "bandicoot-runs"]
@@ -116,12 +144,13 @@ resource "google_compute_firewall" "inside" {
 
   allow {
     protocol = "tcp"
-    ports    = ["3000", "6379"]
+    ports    = ["6379"]
   }
 }
 
 output "network" { value = local.network }
 output "subnetwork" { value = google_compute_subnetwork.this.id }
 output "control_address" { value = google_compute_address.control.address }
+output "outgoing_address" { value = one(google_compute_address.outgoing[*].address) }
 # Cloud SQL and Memorystore wait for it.
 output "services" { value = one(google_service_networking_connection.services[*].id) }

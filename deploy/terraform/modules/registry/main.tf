@@ -1,7 +1,10 @@
-# Where images are, and how long. What is deployed is pinned by digest, and the ten newest always stay.
+# Where images are, and how long. What is deployed is pinned by digest. A release is three versions (the image, its
+# signature and its list of parts), so that of the sixty that always stay twenty are images.
 variable "project" { type = string }
 variable "region" { type = string }
 variable "reader" { type = string }
+# Who else pulls Bandicoot's images, as IAM members: service agents of other projects.
+variable "other_readers" { type = list(string) }
 variable "has_mirror" { type = bool }
 
 resource "google_artifact_registry_repository" "this" {
@@ -20,7 +23,7 @@ resource "google_artifact_registry_repository" "this" {
     id     = "keep-newest"
     action = "KEEP"
     most_recent_versions {
-      keep_count = 10
+      keep_count = 60
     }
   }
 
@@ -58,6 +61,15 @@ resource "google_artifact_registry_repository_iam_member" "reader" {
   repository = each.value
   role       = "roles/artifactregistry.reader"
   member     = "serviceAccount:${var.reader}"
+}
+
+resource "google_artifact_registry_repository_iam_member" "other_reader" {
+  for_each   = toset(var.other_readers)
+  project    = var.project
+  location   = var.region
+  repository = google_artifact_registry_repository.this.name
+  role       = "roles/artifactregistry.reader"
+  member     = each.value
 }
 
 output "mirror" { value = "${var.region}-docker.pkg.dev/${var.project}/bandicoot-mirror" }

@@ -139,7 +139,7 @@ resource "google_cloud_run_v2_service" "code_location" {
   }
 
   lifecycle {
-    ignore_changes = [template[0].containers[0].image, client, client_version]
+    ignore_changes = [template[0].containers[0].image, template[0].labels, client, client_version]
   }
 }
 
@@ -242,7 +242,7 @@ resource "google_cloud_run_v2_job" "run" {
   }
 
   lifecycle {
-    ignore_changes = [template[0].template[0].containers[0].image, client, client_version]
+    ignore_changes = [template[0].template[0].containers[0].image, template[0].labels, client, client_version]
   }
 }
 
@@ -292,7 +292,7 @@ resource "google_cloud_run_v2_job" "migrate" {
   }
 
   lifecycle {
-    ignore_changes = [template[0].template[0].containers[0].image, client, client_version]
+    ignore_changes = [template[0].template[0].containers[0].image, template[0].labels, client, client_version]
   }
 }
 

@@ -128,9 +128,9 @@ resource "google_cloud_run_v2_service" "this" {
     }
   }
 
-  # Whoever deploys moves traffic step by step, and brings the image along.
+  # Whoever deploys moves traffic step by step, and brings the image along; gcloud labels each template.
   lifecycle {
-    ignore_changes = [traffic, template[0].containers[0].image, client, client_version]
+    ignore_changes = [traffic, template[0].containers[0].image, template[0].labels, client, client_version]
   }
 }
 
