@@ -45,7 +45,8 @@ if given[:3] == ["run", "services", "describe"]:
     traffic = [
         {"revisionName": revision, "percent": share} for revision, share in state["traffic"].items() if share
     ] + [{"revisionName": revision, "tag": tag, "url": state["url"]} for tag, revision in state["tags"].items()]
-    print(json.dumps({"status": {"traffic": traffic}}))
+    latest = state["latest"] or list(revisions)[-1]
+    print(json.dumps({"status": {"traffic": traffic, "latestReadyRevisionName": latest}}))
 elif given[:3] == ["run", "revisions", "describe"]:
     print(revisions[given[3]])
 elif given[:3] == ["run", "services", "update"] and given[3] == "bandicoot-api":
@@ -70,6 +71,8 @@ elif given[:3] in (["run", "jobs", "list"], ["run", "services", "list"]):
 elif given[:3] in (["sql", "instances", "list"], ["sql", "databases", "list"]):
     wanted = option("--filter").split("=")[1]
     print(wanted if wanted in state["exist"] else "")
+elif given[:3] == ["compute", "instances", "list"]:
+    print("asia-south1-a" if option("--filter").split("=")[1] in state["exist"] else "")
 elif given[:2] == ["auth", "print-access-token"]:
     print("token")
 json.dump(state, open(state_file, "w"))
@@ -178,6 +181,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
         "tags": {},
         "exist": ["bandicoot-run-small", "bandicoot-run-large", "bandicoot-code"],
         "executions": [],
+        "latest": None,
         "fail": {},
     }
     (tmp_path / "state.json").write_text(json.dumps(state))
@@ -209,7 +213,9 @@ def test_the_scripts_are_clean_for_shellcheck(tool: Callable[[str, str], str]) -
     ("script", "arguments"),
     [
         ("deploy.sh", ("--image", NEW, "--backup-instance", "sql")),
+        ("deploy.sh", ("--reload",)),
         ("rollback.sh", ()),
+        ("smoke.sh", ("--url", "https://bandicoot.example.org")),
         ("backup.sh", ("--instance", "sql", "--bucket", "gs://elsewhere")),
         ("restore.sh", ("--instance", "sql", "--to", "2026-11-28T21:00:00Z", "--into", "sql-2")),
         ("restore.sh", ("--instance", "sql", "--from", "gs://elsewhere/b.sql.gz", "--into", "again")),
@@ -336,6 +342,59 @@ def test_deploying_what_is_there_changes_neither_traffic_nor_schema(place: Place
     assert all("bandicoot-run-" in call or "bandicoot-code" in call for call in again)
 
 
+def reload(place: Place, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return place.run("deploy.sh", "--reload", "--pause", "0", *arguments)
+
+
+def test_settings_that_terraform_has_changed_get_traffic_by_a_reload_in_the_same_steps(place: Place) -> None:
+    # Terraform made a revision of the same image; traffic is pinned to the one before.
+    place.set(revisions={"api-1": OLD, "api-2": OLD})
+    done = reload(place, "--backup-instance", "sql")
+    assert done.returncode == 0, done.stderr
+    steps = [call.split("--to-revisions ")[1] for call in place.calls if "--to-revisions" in call]
+    assert steps == ["api-2=10,api-1=90", "api-2=25,api-1=75", "api-2=50,api-1=50", "api-2=100"]
+    assert place.state["tags"] == {"candidate": "api-2", "previous": "api-1"}
+    assert all('revision_name="api-2"' in query for query in place.queries)
+    assert not any("bandicoot-migrate" in call or "sql" in call for call in place.calls)
+    assert not any("services update bandicoot-api" in call for call in place.calls), "the revision is there already"
+    # Its secrets are read when it starts.
+    assert any("services update bandicoot-code" in call and "--update-labels" in call for call in place.calls)
+
+
+@pytest.mark.parametrize(
+    ("revisions", "serving"),
+    [({"api-1": OLD}, "api-1"), ({"api-1": OLD, "api-2": NEW}, "api-1")],
+    ids=["secrets alone have changed", "the latest is a release that was taken back"],
+)
+def test_without_a_newer_revision_of_its_image_a_reload_makes_one(
+    place: Place, revisions: dict[str, str], serving: str
+) -> None:
+    place.set(revisions=revisions, traffic={serving: 100})
+    assert reload(place).returncode == 0
+    made = f"api-{len(revisions) + 1}"
+    assert place.state["traffic"] == {made: 100}
+    assert place.state["revisions"][made] == OLD
+    assert any(
+        "services update bandicoot-api" in call and "--update-labels loaded-again=" in call for call in place.calls
+    )
+
+
+def test_a_reload_that_is_not_healthy_goes_back_to_the_settings_before(place: Place) -> None:
+    place.set(revisions={"api-1": OLD, "api-2": OLD})
+    place.counts = {"2xx": 50, "5xx": 50}
+    assert reload(place).returncode == 1
+    assert place.state["traffic"] == {"api-1": 100}
+
+
+def test_traffic_that_somebody_takes_back_meanwhile_is_not_moved_again(place: Place) -> None:
+    # `sleep` stands for the quarter of an hour in which somebody runs the rollback.
+    (place.home / "bin" / "sleep").write_text(f"#!/bin/sh\nexec {SCRIPTS}/rollback.sh --project p --region r\n")
+    done = place.deploy()
+    assert done.returncode == 1
+    assert "somebody has moved traffic away from api-2" in done.stderr
+    assert is_back(place)
+
+
 @pytest.mark.parametrize("share", [10, 25, 50])
 def test_a_deployment_that_was_cut_off_half_way_is_done_again_and_knows_what_was_before(
     place: Place, share: int
@@ -351,6 +410,29 @@ def test_a_deployment_that_was_cut_off_half_way_is_done_again_and_knows_what_was
     assert place.state["tags"]["previous"] == "api-1"
 
 
+def test_whoever_deploys_or_goes_back_is_told_what_brings_the_machine_along(place: Place) -> None:
+    assert "bandicoot-control" not in place.deploy("--steps", "100").stdout, "there is no machine"
+    place.set(exist=[*place.state["exist"], "bandicoot-control"])
+    reset = "gcloud compute instances reset bandicoot-control --project=p --zone=asia-south1-a"
+    apply = "TF_VAR_image={} terraform -chdir=deploy/terraform apply"
+    for done, image in (
+        (place.deploy("--steps", "100"), NEW),
+        (place.run("rollback.sh"), OLD),
+    ):
+        assert done.returncode == 0
+        assert apply.format(image) in done.stdout
+        assert reset in done.stdout
+    done = reload(place, "--steps", "100")
+    assert reset in done.stdout
+    assert "terraform" not in done.stdout, "its image is the same"
+    # Who may not see machines is told all the same.
+    place.set(fail={"compute instances list": 1})
+    done = place.run("rollback.sh")
+    assert done.returncode == 0
+    assert "instances reset bandicoot-control --project=p --zone=ZONE" in done.stdout
+    assert not any("compute" in call for call in place.calls)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -358,6 +440,7 @@ def test_a_deployment_that_was_cut_off_half_way_is_done_again_and_knows_what_was
         ("--image", NEW, "--steps", "10,50"),
         ("--image", NEW, "--pause", "soon"),
         ("--image", NEW, "--force"),
+        ("--image", NEW, "--reload"),
         (),
     ],
 )
