@@ -90,6 +90,7 @@ class Place:
     p95_milliseconds: float = 40.0
     queries: list[str] = field(default_factory=list)
     keys_seen: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
 
     @property
     def state(self) -> dict[str, Any]:
@@ -142,6 +143,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
             if parts.path.startswith("/v3/"):
                 self.answer_as_monitoring(parse_qs(parts.query))
                 return
+            found.paths.append(parts.path)
             key = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
             if key:
                 found.keys_seen.append(key)
@@ -284,28 +286,70 @@ def test_a_new_revision_that_fails_the_smoke_test_never_gets_traffic(place: Plac
     assert is_back(place)
 
 
-def failed_execution(number: int, when: str = "2099-01-01T00:00:00Z") -> dict[str, Any]:
-    return {"metadata": {"name": f"run-{number}", "creationTimestamp": when}, "status": {"failedCount": 1}}
+def test_before_the_first_list_a_deployment_does_not_ask_what_cannot_be_ready(place: Place) -> None:
+    # What it asks is nearly all that a quiet service is asked, and /ready would be an error of the revision.
+    place.answers["/ready"] = 503
+    place.counts = {"2xx": 6, "4xx": 6, "5xx": 6}
+    done = place.deploy("--allow-unready", "--steps", "100")
+    assert done.returncode == 0, done.stderr
+    assert place.state["traffic"] == {"api-2": 100}
+    assert set(place.paths) == {"/health", "/recommend"}
 
 
-@pytest.mark.parametrize(
-    ("trigger", "said"),
-    [
-        ({"counts": {"2xx": 79, "5xx": 21}}, "21% of 100 answers were errors"),
-        ({"p95_milliseconds": 2100.0}, "the 95th percentile is 2.10 s"),
-        ({"executions": [failed_execution(n) for n in range(3)]}, "the last 3 runs of bandicoot-run-large failed"),
-        ({"monitoring": 500}, "could not be judged"),
-    ],
-    ids=["errors", "slow", "training", "blind"],
-)
-def test_each_trigger_takes_traffic_and_runs_back_by_itself(place: Place, trigger: dict[str, Any], said: str) -> None:
-    for name, value in trigger.items():
+def executed(job: str) -> list[str]:
+    """The arguments that the launcher gives an execution: Dagster's own, which name the job."""
+    from dagster._core.code_pointer import ModuleCodePointer
+    from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+    from dagster._grpc.types import ExecuteRunArgs
+
+    code = ModuleCodePointer("bandicoot_dagster.definitions", "defs", None)
+    repository = RepositoryPythonOrigin("python", code, container_image=None, entry_point=None, container_context={})
+    arguments = ExecuteRunArgs(JobPythonOrigin(job, repository), "run-1", None, set_exit_code_on_failure=True)
+    return list(arguments.get_command_args())
+
+
+def execution(
+    number: int, when: str = "2099-01-01T00:00:00Z", *, arguments: list[str] | None = None, n_failed: int = 1
+) -> dict[str, Any]:
+    container = {"args": executed("weekly_training") if arguments is None else arguments}
+    return {
+        "metadata": {"name": f"run-{number}", "creationTimestamp": when},
+        "spec": {"template": {"spec": {"containers": [container]}}},
+        "status": {"failedCount": n_failed},
+    }
+
+
+def bring_about(place: Place, conditions: dict[str, Any]) -> None:
+    """Executions of the job, answers of Cloud Monitoring, or the place's own fields, as a case names them."""
+    for name, value in conditions.items():
         if name == "executions":
             place.set(executions=value)
         elif name == "monitoring":
             place.answers["monitoring"] = value
         else:
             setattr(place, name, value)
+
+
+EVALUATED = executed("evaluation")
+BY_HAND = ["bandicoot", "run"]
+
+
+@pytest.mark.parametrize(
+    ("trigger", "said"),
+    [
+        ({"counts": {"2xx": 79, "5xx": 21}}, "21% of 100 answers were errors"),
+        ({"counts": {"2xx": 23, "5xx": 7}}, "23% of 30 answers were errors"),
+        ({"p95_milliseconds": 2100.0}, "the 95th percentile is 2.10 s"),
+        (
+            {"executions": [execution(9, arguments=EVALUATED, n_failed=0), *(execution(n) for n in range(3))]},
+            "the last 3 executions of weekly_training failed: run-0, run-1, run-2",
+        ),
+        ({"monitoring": 500}, "could not be judged"),
+    ],
+    ids=["errors", "errors among few", "slow", "training", "blind"],
+)
+def test_each_trigger_takes_traffic_and_runs_back_by_itself(place: Place, trigger: dict[str, Any], said: str) -> None:
+    bring_about(place, trigger)
     done = place.deploy()
     assert done.returncode == 1
     assert said in done.stderr
@@ -318,16 +362,22 @@ def test_each_trigger_takes_traffic_and_runs_back_by_itself(place: Place, trigge
     [
         {"counts": {"2xx": 80, "5xx": 20}},
         {"counts": {}},
+        {"counts": {"5xx": 29}, "p95_milliseconds": 9000.0},
         {"p95_milliseconds": 2000.0},
-        {"executions": [failed_execution(1), failed_execution(2)]},
-        {"executions": [failed_execution(n, "2020-01-01T00:00:00Z") for n in range(3)]},
+        {"executions": [execution(1), execution(2)]},
+        {"executions": [execution(n, n_failed=int(n > 0)) for n in range(4)]},
+        {"executions": [execution(n, "2020-01-01T00:00:00Z") for n in range(3)]},
+        {"executions": [execution(n, arguments=EVALUATED) for n in range(3)]},
+        {"executions": [execution(n, arguments=BY_HAND) for n in range(3)]},
     ],
-    ids=["as many errors as may be", "nobody asks", "as slow as may be", "two trainings", "trainings before"],
-)
+    ids=[
+        "as many errors as may be", "nobody asks", "hardly anybody asks", "as slow as may be", "two trainings",
+        "the newest training is well", "trainings before", "evaluations", "by hand",
+    ],
+)  # fmt: skip
 def test_what_is_no_trigger_stops_nothing(place: Place, harmless: dict[str, Any]) -> None:
-    for name, value in harmless.items():
-        place.set(executions=value) if name == "executions" else setattr(place, name, value)
-    assert place.deploy().returncode == 0
+    bring_about(place, harmless)
+    assert place.deploy("--steps", "100").returncode == 0
     assert place.state["traffic"] == {"api-2": 100}
 
 
