@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import pytest
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 OLD = "registry/bandicoot@sha256:" + "a" * 64
 NEW = "registry/bandicoot@sha256:" + "b" * 64
+BASE = "python@sha256:" + "c" * 64
 KEY = "bdc_secret"
 
 STAND_IN = """#!/usr/bin/env python3
@@ -48,7 +50,7 @@ if given[:3] == ["run", "services", "describe"]:
     latest = state["latest"] or list(revisions)[-1]
     print(json.dumps({"status": {"traffic": traffic, "latestReadyRevisionName": latest}}))
 elif given[:3] == ["run", "revisions", "describe"]:
-    print(revisions[given[3]])
+    print(state["created"] if "creationTimestamp" in option("--format") else revisions[given[3]])
 elif given[:3] == ["run", "services", "update"] and given[3] == "bandicoot-api":
     revision = f"api-{len(revisions) + 1}"
     revisions[revision] = option("--image")
@@ -127,7 +129,7 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     (tmp_path / "bin").mkdir()
-    for name in ("gcloud", "terraform"):
+    for name in ("docker", "gcloud", "terraform"):
         stand_in = tmp_path / "bin" / name
         stand_in.write_text(STAND_IN)
         stand_in.chmod(0o755)
@@ -184,6 +186,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
         "exist": ["bandicoot-run-small", "bandicoot-run-large", "bandicoot-code"],
         "executions": [],
         "latest": None,
+        "created": datetime.now(UTC).isoformat(),
         "fail": {},
     }
     (tmp_path / "state.json").write_text(json.dumps(state))
@@ -211,28 +214,43 @@ def test_the_scripts_are_clean_for_shellcheck(tool: Callable[[str, str], str]) -
             assert os.access(script, os.X_OK), f"{script.name} is not executable"
 
 
-@pytest.mark.parametrize(
-    ("script", "arguments"),
-    [
-        ("deploy.sh", ("--image", NEW, "--backup-instance", "sql")),
-        ("deploy.sh", ("--reload",)),
-        ("rollback.sh", ()),
-        ("smoke.sh", ("--url", "https://bandicoot.example.org")),
-        ("backup.sh", ("--instance", "sql", "--bucket", "gs://elsewhere")),
-        ("restore.sh", ("--instance", "sql", "--to", "2026-11-28T21:00:00Z", "--into", "sql-2")),
-        ("restore.sh", ("--instance", "sql", "--from", "gs://elsewhere/b.sql.gz", "--into", "again")),
-        ("destroy.sh", ("--confirm", "p", "--var-file", "x.tfvars", "--instance", "sql", "--bucket", "gs://elsewhere")),
-    ],
-)
+DRY_RUNS: list[tuple[str, tuple[str, ...]]] = [
+    ("deploy.sh", ("--image", NEW, "--backup-instance", "sql")),
+    ("deploy.sh", ("--reload",)),
+    ("rollback.sh", ()),
+    ("watch.sh", ()),
+    ("smoke.sh", ("--url", "http://127.0.0.1:1")),
+    (
+        "build-image.sh",
+        ("--repository", "r/bandicoot", "--base", BASE, "--sbom", "bill", "--allow-dirty"),
+    ),
+    ("push-image.sh", ("--repository", "r/bandicoot", "--base", BASE, "--sbom", "bill", "--allow-dirty")),
+    ("backup.sh", ("--instance", "sql", "--bucket", "gs://elsewhere")),
+    ("restore.sh", ("--instance", "sql", "--to", "2026-11-28T21:00:00Z", "--into", "sql-2")),
+    ("restore.sh", ("--instance", "sql", "--from", "gs://elsewhere/b.sql.gz", "--into", "again")),
+    ("destroy.sh", ("--confirm", "p", "--var-file", "x.tfvars", "--instance", "sql", "--bucket", "gs://elsewhere")),
+]
+
+
+@pytest.mark.parametrize(("script", "arguments"), DRY_RUNS)
 def test_a_dry_run_says_what_it_would_do_and_calls_nothing(
     place: Place, script: str, arguments: tuple[str, ...]
 ) -> None:
-    before = place.state
-    done = place.run(script, *arguments, "--dry-run")
+    before, files = place.state, set(place.home.iterdir())
+    # Images are of no project.
+    done = place.run(script, *arguments, "--dry-run", place=not script.endswith("-image.sh"))
     assert done.returncode == 0, done.stderr
-    assert "would run: " in done.stdout
+    assert "would run: " in done.stdout + done.stderr
     assert place.calls == []
+    assert place.paths == []
     assert place.state == before
+    assert set(place.home.iterdir()) == files
+
+
+def test_every_script_has_a_dry_run_that_is_tried() -> None:
+    tried = {script for script, _ in DRY_RUNS}
+    # common.sh is no script of its own, and image-tags.sh only prints.
+    assert {one.name for one in SCRIPTS.glob("*.sh")} - {"common.sh", "image-tags.sh"} == tried
 
 
 def test_the_schema_is_migrated_after_a_backup_and_before_any_traffic_which_comes_in_steps(place: Place) -> None:
@@ -511,6 +529,60 @@ def test_a_rollback_by_hand_goes_to_the_release_before_and_may_be_repeated(place
     # People wait for traffic; runs come after.
     since = [call for call in place.calls if OLD in call or "api-1=100" in call]
     assert "api-1=100" in since[0]
+
+
+NEWER = {
+    "revisions": {"api-1": OLD, "api-2": NEW},
+    "traffic": {"api-2": 100},
+    "tags": {"candidate": "api-2", "previous": "api-1"},
+}
+
+
+@pytest.mark.parametrize("traffic", [{"api-2": 100}, {"api-2": 10, "api-1": 90}], ids=["all", "in steps"])
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        {"counts": {"2xx": 79, "5xx": 21}},
+        {"p95_milliseconds": 2100.0},
+        {"executions": [execution(n) for n in range(3)]},
+    ],
+    ids=["errors", "slow", "training"],
+)
+def test_a_release_that_goes_wrong_later_is_taken_back_once(
+    place: Place, trigger: dict[str, Any], traffic: dict[str, int]
+) -> None:
+    place.set(**{**NEWER, "traffic": traffic})
+    bring_about(place, trigger)
+    done = place.run("watch.sh")
+    assert done.returncode == 1, done.stderr
+    assert is_back(place)
+    assert all('revision_name="api-2"' in query for query in place.queries)
+    before = place.calls
+    done = place.run("watch.sh")
+    assert done.returncode == 0, done.stderr
+    assert "back already" in done.stdout
+    assert place.calls == before
+
+
+@pytest.mark.parametrize(
+    ("state", "conditions", "code"),
+    [
+        (NEWER, {}, 0),
+        ({}, {"counts": {"5xx": 100}}, 0),
+        ({**NEWER, "created": "CREATED"}, {"counts": {"5xx": 100}}, 0),
+        ({**NEWER, "traffic": {"api-1": 100}}, {"counts": {"5xx": 100}}, 0),
+        (NEWER, {"monitoring": 500}, 2),
+    ],
+    ids=["well", "nothing before it", "old", "back already", "nobody can be asked"],
+)
+def test_a_watch_takes_nothing_else_back(
+    place: Place, state: dict[str, Any], conditions: dict[str, Any], code: int
+) -> None:
+    long_ago = (datetime.now(UTC) - timedelta(days=15)).isoformat()
+    place.set(**{name: long_ago if value == "CREATED" else value for name, value in state.items()})
+    bring_about(place, conditions)
+    assert place.run("watch.sh").returncode == code
+    assert place.calls == []
 
 
 def test_the_smoke_test_wants_strangers_refused_and_a_key_answered(place: Place) -> None:

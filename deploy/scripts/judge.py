@@ -5,10 +5,12 @@
 - the 95th percentile of its answers took more than two seconds;
 - the three newest executions that train, all since the deployment, failed. Each try of a run is an execution.
 
-Fewer than 30 requests are no measure of either share: the uptime check alone asks /ready up to six times in 15 minutes,
-which answers 503 before the first list, and the first answer of an instance is slow. The smoke test asks the revision at
-each step. Exit codes: 0 it may; 1 a trigger has fired;
-2 nobody could be asked, which deploy.sh takes for a trigger: who cannot see does not go on. It needs Python and gcloud.
+Fewer than 30 requests are no measure of either share: the uptime check alone asks /ready up to six times in 15
+minutes, which answers 503 before the first list, and the first answer of an instance is slow. The smoke test asks the
+revision at each step.
+
+Exit codes: 0 it may; 1 a trigger has fired; 2 nobody could be asked, which deploy.sh takes for a trigger: who cannot
+see does not go on. It needs Python and gcloud.
 """
 # ruff: noqa: S310, S603, S607, T201 - it asks Google, by addresses of ours and gcloud, and says what it found
 
