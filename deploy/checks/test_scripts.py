@@ -24,6 +24,7 @@ OLD = "registry/bandicoot@sha256:" + "a" * 64
 NEW = "registry/bandicoot@sha256:" + "b" * 64
 BASE = "python@sha256:" + "c" * 64
 KEY = "bdc_secret"
+URL = "postgresql://user:0123abcd@10.0.0.5:5432/bandicoot?sslmode=require"
 
 STAND_IN = """#!/usr/bin/env python3
 import json, os, sys
@@ -34,7 +35,7 @@ state = json.load(open(state_file))
 def option(option_name):
     return given[given.index(option_name) + 1] if option_name in given else None
 
-is_reading = {"describe", "list", "print-access-token"} & set(given)
+is_reading = {"access", "describe", "list", "print-access-token"} & set(given)
 if not is_reading:
     with open(os.path.join(home, "calls"), "a") as calls:
         calls.write(json.dumps([name, *given]) + "\\n")
@@ -75,9 +76,18 @@ elif given[:3] in (["sql", "instances", "list"], ["sql", "databases", "list"]):
     print(wanted if wanted in state["exist"] else "")
 elif given[:3] == ["compute", "instances", "list"]:
     print("asia-south1-a" if option("--filter").split("=")[1] in state["exist"] else "")
+elif given[:3] == ["secrets", "versions", "access"]:
+    print(state["secrets"][given[-2].split("=")[1]], end="")
+elif given[:3] == ["secrets", "versions", "add"]:
+    state["secrets"][given[3]] = sys.stdin.read()
+elif given[:3] == ["sql", "instances", "describe"]:
+    print("10.0.0.9")
 elif given[:2] == ["auth", "print-access-token"]:
     print("token")
-json.dump(state, open(state_file, "w"))
+if not is_reading:
+    # At once: another may read it in the same pipe.
+    json.dump(state, open(state_file + str(os.getpid()), "w"))
+    os.replace(state_file + str(os.getpid()), state_file)
 """
 
 
@@ -188,6 +198,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
         "latest": None,
         "created": datetime.now(UTC).isoformat(),
         "fail": {},
+        "secrets": {f"bandicoot-{name}-url": URL for name in ("owner", "database", "service", "dagster-storage")},
     }
     (tmp_path / "state.json").write_text(json.dumps(state))
     yield found
@@ -624,6 +635,56 @@ def test_a_restore_never_writes_over_what_is_there(place: Place) -> None:
     assert ["databases create once" in place.calls[1], "import sql sql gs://" in place.calls[2]] == [True, True]
 
 
+@pytest.mark.parametrize(
+    ("source", "into", "url"),
+    [
+        (("--to", "2026-11-28T21:00:00Z"), "sql-2", URL.replace("10.0.0.5", "10.0.0.9")),
+        (("--from", "gs://elsewhere/b.sql.gz"), "again", URL.replace("/bandicoot?", "/again?")),
+    ],
+    ids=["a moment", "a file"],
+)
+def test_what_a_restore_says_at_its_end_switches_everything_to_what_was_restored(
+    place: Place, source: tuple[str, str], into: str, url: str
+) -> None:
+    place.set(exist=[*place.state["exist"], "bandicoot-control"])
+    # Before there is a list of today, and with new secrets in the code location on Cloud Run.
+    place.answers["/ready"] = 503
+    said = place.run("restore.sh", "--instance", "sql", *source, "--into", into)
+    assert said.returncode == 0, said.stderr
+    before = len(place.calls)
+    commands = "\n".join(line for line in said.stdout.splitlines() if not line.startswith("== "))
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands],
+        env={
+            "PATH": f"{place.home / 'bin'}:{os.environ['PATH']}", "STAND_IN": str(place.home),
+            "BANDICOOT_MONITORING_URL": place.url,
+        },
+        capture_output=True, text=True, timeout=120, check=False, cwd=SCRIPTS.parent.parent,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert set(place.state["secrets"].values()) == {url}
+    assert place.state["traffic"] == {"api-2": 100}
+    assert place.state["revisions"]["api-2"] == OLD
+    calls = place.calls[before:]
+    order = positions(
+        calls,
+        "secrets versions add bandicoot-dagster-storage-url",
+        "execute bandicoot-migrate",
+        "--args=bandicoot,lake,reconcile",
+        "--args=bandicoot,database,rebuild",
+        "services update bandicoot-code",
+        "--to-revisions api-2=100",
+        "--args=bandicoot,run",
+        "--args=bandicoot,cache,fill",
+        "instances stop bandicoot-control",
+        "instances start bandicoot-control",
+        "--args=bandicoot,status",
+    )
+    assert order == sorted(order)
+    assert any("--args=database,roles" in call for call in calls) == (source[0] == "--from")
+    assert not any("0123abcd" in text for text in (*place.calls, said.stdout, done.stdout, done.stderr))
+
+
 def test_nothing_is_destroyed_without_its_name_and_a_backup_comes_first(place: Place) -> None:
     (place.home / "lean.tfvars").write_text("")
     full = ("--var-file", "lean.tfvars", "--instance", "sql", "--bucket", "gs://elsewhere")
@@ -636,6 +697,16 @@ def test_nothing_is_destroyed_without_its_name_and_a_backup_comes_first(place: P
     assert words[:2] == ["gcloud sql backups create", "gcloud sql export sql"]
     assert [" apply " in place.calls[2], " destroy " in place.calls[3]] == [True, True]
     assert all("is_protected=false" in call and f"{place.home}/lean.tfvars" in call for call in place.calls[2:])
+
+
+def test_what_is_destroyed_is_described_by_all_files_that_it_was_made_of(place: Place) -> None:
+    for name in ("lean.tfvars", "mine.tfvars"):
+        (place.home / name).write_text("")
+    files = ("--var-file", "lean.tfvars", "--var-file", "mine.tfvars", "--confirm", "p")
+    assert place.run("destroy.sh", *files).returncode == 0
+    given = f"-var-file {place.home}/lean.tfvars -var-file {place.home}/mine.tfvars -var project=p"
+    assert [given in call for call in place.calls] == [True, True]
+    assert place.run("destroy.sh", *files, "--var-file", "none.tfvars").returncode == 3
 
 
 def test_a_backup_that_fails_stops_the_destruction(place: Place) -> None:

@@ -140,14 +140,20 @@ set_images_of_runs() {
     fi
 }
 
+# Zone of the machine; empty where there is none, ZONE where whoever asks may not see machines.
+zone_of_machine() {
+    ask ZONE gcloud compute instances list --project "$PROJECT" --quiet --filter "name=$MACHINE" \
+        --format 'value(zone.basename())' || echo ZONE
+}
+
 # Daemon, webserver, and the code location where it is beside them: who deploys may not change machines, so it is said what
 # does. A machine reads its image from Terraform, and both image and secrets when it starts.
 say_what_the_machine_needs() {
     local image=$1 zone
-    zone=$(ask ZONE gcloud compute instances list --project "$PROJECT" --quiet --filter "name=$MACHINE" \
-        --format 'value(zone.basename())') || zone=ZONE
+    zone=$(zone_of_machine)
     [[ -n $zone ]] || return 0
     say "the machine $MACHINE is as it was: schedules and assets are those of its image until somebody runs"
-    [[ -z $image ]] || echo "TF_VAR_image=$image terraform -chdir=deploy/terraform apply -var-file=PROFILE.tfvars"
+    [[ -z $image ]] ||
+        echo "TF_VAR_image=$image terraform -chdir=deploy/terraform apply -var-file=PROFILE.tfvars -var-file=mine.tfvars"
     echo "gcloud compute instances reset $MACHINE --project=$PROJECT --zone=$zone"
 }
