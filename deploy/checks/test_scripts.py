@@ -6,6 +6,7 @@ revision has which traffic. The service and Cloud Monitoring are real HTTP serve
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -683,6 +684,21 @@ def test_what_a_restore_says_at_its_end_switches_everything_to_what_was_restored
     assert order == sorted(order)
     assert any("--args=database,roles" in call for call in calls) == (source[0] == "--from")
     assert not any("0123abcd" in text for text in (*place.calls, said.stdout, done.stdout, done.stderr))
+
+
+def test_the_recovery_guide_explains_the_commands_of_a_restore_in_their_order(place: Place, repository: Path) -> None:
+    source = ("--from", "gs://elsewhere/b.sql.gz", "--into", "again", "--dry-run")
+    said = place.run("restore.sh", "--instance", "sql", *source).stdout
+    guide = (repository / "docs" / "recovery.md").read_text().split("\n## Restore Cloud SQL\n")[1].split("\n## ")[0]
+    table = guide.split("**4. Switch.**")[1].split("**5. ")[0]
+    executed = re.findall(r"--args=(\S+)", said)
+    assert len(executed) == 6
+    for words in executed:
+        assert words in table, f"docs/recovery.md does not say what {words} does"
+    (options,) = re.findall(r"deploy\.sh .*(--reload.*)", said)
+    named = ["secrets versions add", "bandicoot-migrate", *executed[1:3], options, *executed[3:5], "stop", executed[5]]
+    for text in (said, table):
+        assert [text.find(part) for part in named] == sorted(text.index(part) for part in named)
 
 
 def test_nothing_is_destroyed_without_its_name_and_a_backup_comes_first(place: Place) -> None:
