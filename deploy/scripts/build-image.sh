@@ -11,6 +11,7 @@ build-image.sh --repository REGISTRY/PATH --base IMAGE@sha256:DIGEST [options] [
   --builder docker        what builds: docker (the default) or buildah
   --extras api,gcs,pubsub what of pyproject.toml's extras the image has; without it, what deploy/Dockerfile says
   --sbom FOLDER           also write FOLDER/bandicoot.cdx.json, the bill of materials (CycloneDX)
+  --only-sbom-of IMAGE    build nothing: the bill of an image that is there, with --sbom
   --source URL            the label org.opencontainers.image.source
   --pip-conf FILE         a pip.conf for an index of your own; it is in no layer
   --allow-unpinned        take a base without a digest, for a trial
@@ -38,7 +39,7 @@ run() {
     fi
 }
 
-repository='' base='' builder=docker extras='' sbom='' source='' pip_conf='' allow_unpinned=false dry_run=false
+repository='' base='' builder=docker extras='' sbom='' of='' source='' pip_conf='' allow_unpinned=false dry_run=false
 tag_options=()
 while (($#)); do
     case $1 in
@@ -47,6 +48,7 @@ while (($#)); do
         --builder) builder=${2:?--builder needs a value} && shift 2 ;;
         --extras) extras=${2:?--extras needs a value} && shift 2 ;;
         --sbom) sbom=${2:?--sbom needs a value} && shift 2 ;;
+        --only-sbom-of) of=${2:?--only-sbom-of needs a value} && shift 2 ;;
         --source) source=${2:?--source needs a value} && shift 2 ;;
         --pip-conf) pip_conf=${2:?--pip-conf needs a value} && shift 2 ;;
         --allow-unpinned) allow_unpinned=true && shift ;;
@@ -61,6 +63,7 @@ done
 [[ -n $base ]] || die "--base is missing"
 $allow_unpinned || [[ $base =~ @sha256:[0-9a-f]{64}$ ]] ||
     die "--base has to end with @sha256:DIGEST: a tag may mean another base tomorrow"
+[[ -z $of || -n $sbom ]] || die "--only-sbom-of needs --sbom, the folder"
 case $builder in
     # OCI's own format has no healthcheck.
     buildah) build=(buildah build --format docker) ;;
@@ -76,14 +79,17 @@ build+=("$@")
 arguments=(--build-arg "BASE_IMAGE=$base")
 [[ -z $extras ]] || arguments+=(--build-arg "EXTRAS=$extras")
 for tag in "${tags[@]}"; do arguments+=(--tag "$repository:$tag"); done
-run "${build[@]}" --file "$root/deploy/Dockerfile" "${arguments[@]}" \
-    --build-arg "VERSION=${tags[0]}" \
-    --build-arg "REVISION=$(git -C "$root" rev-parse HEAD)" \
-    --build-arg "CREATED=$(TZ=UTC git -C "$root" show --no-patch --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd HEAD)" \
-    --build-arg "SOURCE=$source" \
-    "$root"
+created=$(TZ=UTC git -C "$root" show --no-patch --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd HEAD)
+if [[ -z $of ]]; then
+    run "${build[@]}" --file "$root/deploy/Dockerfile" "${arguments[@]}" \
+        --build-arg "VERSION=${tags[0]}" \
+        --build-arg "REVISION=$(git -C "$root" rev-parse HEAD)" \
+        --build-arg "CREATED=$created" \
+        --build-arg "SOURCE=$source" \
+        "$root"
+fi
 if [[ -n $sbom ]]; then
-    run "${build[@]}" --file "$root/deploy/image/sbom.Dockerfile" --build-arg "IMAGE=$repository:${tags[0]}" \
+    run "${build[@]}" --file "$root/deploy/image/sbom.Dockerfile" --build-arg "IMAGE=${of:-$repository:${tags[0]}}" \
         --output "type=local,dest=$sbom" "$root"
 fi
 printf '%s\n' "${tags[@]/#/$repository:}"

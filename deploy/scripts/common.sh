@@ -4,6 +4,7 @@
 
 API=bandicoot-api
 CODE=bandicoot-code
+MACHINE=bandicoot-control
 RUN_SIZES=(small large gpu)
 
 dry_run=false
@@ -65,19 +66,30 @@ need_place() {
 in_place=()
 set_place() { in_place=(--project "$PROJECT" --region "$REGION" --quiet); }
 
-# The revision that gets all traffic, or most of it; empty when there is none.
-serving_revision() {
-    ask REVISION-NOW gcloud run services describe "$API" "${in_place[@]}" --format json | revision_with_most_traffic
+# What some Python prints of the service, as Cloud Run describes it; `given` are the arguments after it.
+of_service() {
+    local stand_in=$1 program=$2
+    shift 2
+    ask "$stand_in" gcloud run services describe "$API" "${in_place[@]}" --format json | read_service "$program" "$@"
 }
 
-revision_with_most_traffic() {
+read_service() {
     if $dry_run; then
         cat
         return
     fi
-    python3 -c '
+    local program=$1
+    shift
+    python3 -c "
 import json, sys
-traffic = json.load(sys.stdin).get("status", {}).get("traffic", [])
+status, given = json.load(sys.stdin).get('status', {}), sys.argv[1:]
+traffic = status.get('traffic', [])
+$program" "$@"
+}
+
+# The revision that gets all traffic, or most of it; empty when there is none.
+serving_revision() {
+    of_service REVISION-NOW '
 shares = {}
 for one in traffic:
     name = one.get("revisionName", "")
@@ -90,20 +102,17 @@ print(best if shares.get(best, 0) > 0 else "")'
 
 # What a tag of the service leads to: its revision or its address.
 tagged() {
-    local tag=$1 field=$2
-    ask "${field}-of-${tag}" gcloud run services describe "$API" "${in_place[@]}" --format json | value_of_tag "$tag" "$field"
+    of_service "$2-of-$1" 'print(next((one.get(given[1], "") for one in traffic if one.get("tag") == given[0]), ""))' "$@"
 }
 
-value_of_tag() {
-    if $dry_run; then
-        cat
-        return
-    fi
-    python3 -c '
-import json, sys
-tag, field = sys.argv[1:]
-traffic = json.load(sys.stdin).get("status", {}).get("traffic", [])
-print(next((one.get(field, "") for one in traffic if one.get("tag") == tag), ""))' "$1" "$2"
+# How much of the traffic a revision gets, in per cent.
+share_of() {
+    of_service 100 'print(sum(one.get("percent", 0) for one in traffic if one.get("revisionName") == given[0]))' "$1"
+}
+
+# The newest revision that could start, whether it gets traffic or not.
+latest_revision() {
+    of_service LATEST-REVISION 'print(status.get("latestReadyRevisionName", ""))'
 }
 
 image_of_revision() {
@@ -116,17 +125,35 @@ exists() {
     [[ -n $(ask "$name" gcloud run "$kind" list "${in_place[@]}" --filter "metadata.name=$name" --format 'value(metadata.name)') ]]
 }
 
-# Runs and code location get the image; giving it to what has it already changes nothing.
+# Runs and code location get the image; giving it to what has it already changes nothing. What comes after the image are
+# options for the code location.
 set_images_of_runs() {
     local image=$1 size
+    shift
     for size in "${RUN_SIZES[@]}"; do
         if exists jobs "bandicoot-run-$size"; then
             change gcloud run jobs update "bandicoot-run-$size" "${in_place[@]}" --image "$image" || return 1
         fi
     done
     if exists services "$CODE"; then
-        change gcloud run services update "$CODE" "${in_place[@]}" --image "$image" || return 1
-    else
-        say "the code location is on the control machine, which gets the image by: terraform apply -var image=$image"
+        change gcloud run services update "$CODE" "${in_place[@]}" --image "$image" "$@" || return 1
     fi
+}
+
+# Zone of the machine; empty where there is none, ZONE where whoever asks may not see machines.
+zone_of_machine() {
+    ask ZONE gcloud compute instances list --project "$PROJECT" --quiet --filter "name=$MACHINE" \
+        --format 'value(zone.basename())' || echo ZONE
+}
+
+# Daemon, webserver, and the code location where it is beside them: who deploys may not change machines, so it is said what
+# does. A machine reads its image from Terraform, and both image and secrets when it starts.
+say_what_the_machine_needs() {
+    local image=$1 zone
+    zone=$(zone_of_machine)
+    [[ -n $zone ]] || return 0
+    say "the machine $MACHINE is as it was: schedules and assets are those of its image until somebody runs"
+    [[ -z $image ]] ||
+        echo "TF_VAR_image=$image terraform -chdir=deploy/terraform apply -var-file=PROFILE.tfvars -var-file=mine.tfvars"
+    echo "gcloud compute instances reset $MACHINE --project=$PROJECT --zone=$zone"
 }

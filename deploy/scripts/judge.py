@@ -3,10 +3,14 @@
 
 - more than 20 % of the revision's answers were errors (5xx) over the window, which is 15 minutes or longer;
 - the 95th percentile of its answers took more than two seconds;
-- the three newest executions of the job that trains, all since the deployment, failed.
+- the three newest executions that train, all since the deployment, failed. Each try of a run is an execution.
 
-No requests are no reason: the smoke test asks the revision at each step. Exit codes: 0 it may; 1 a trigger has fired;
-2 nobody could be asked, which deploy.sh takes for a trigger: who cannot see does not go on. It needs Python and gcloud.
+Fewer than 30 requests are no measure of either share: the uptime check alone asks /ready up to six times in 15
+minutes, which answers 503 before the first list, and the first answer of an instance is slow. The smoke test asks the
+revision at each step.
+
+Exit codes: 0 it may; 1 a trigger has fired; 2 nobody could be asked, which deploy.sh takes for a trigger: who cannot
+see does not go on. It needs Python and gcloud.
 """
 # ruff: noqa: S310, S603, S607, T201 - it asks Google, by addresses of ours and gcloud, and says what it found
 
@@ -23,7 +27,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 SERVICE = "bandicoot-api"
-TRAINING_JOB = "bandicoot-run-large"
+LARGE_JOB = "bandicoot-run-large"
+TRAINING = "weekly_training"
+LOOKED_BACK = 100
+"""Executions among which trainings are looked for: evaluations and backfills run on the same machines."""
+MIN_REQUESTS = 30
 MAX_ERROR_SHARE = 0.2
 MAX_P95_SECONDS = 2.0
 FAILED_TRAININGS = 3
@@ -74,6 +82,16 @@ def newest(series: dict[str, Any]) -> float:
     return float(value.get("int64Value", value.get("doubleValue", 0)))
 
 
+def is_training(execution: dict[str, Any]) -> bool:
+    """Whether an execution runs the job that trains: the launcher gives it Dagster's run as its last argument."""
+    (container, *_) = execution["spec"]["template"]["spec"]["containers"]
+    try:
+        run = json.loads((container.get("args") or [""])[-1])
+    except json.JSONDecodeError:  # a command of the project's own, started by hand
+        return False
+    return isinstance(run, dict) and (run.get("pipeline_origin") or {}).get("pipeline_name") == TRAINING
+
+
 def reasons(project: str, region: str, revision: str, window: int, since: datetime) -> list[str]:
     """The triggers that have fired, in words."""
     found = []
@@ -92,7 +110,9 @@ def reasons(project: str, region: str, revision: str, window: int, since: dateti
     by_class = {one["metric"]["labels"]["response_code_class"]: newest(one) for one in counted}
     total, errors = sum(by_class.values()), by_class.get("5xx", 0.0)
     print(f"{total:.0f} requests, {errors:.0f} answered with an error, in {window} seconds")
-    if total and errors / total > MAX_ERROR_SHARE:
+    if total < MIN_REQUESTS:
+        print(f"fewer than {MIN_REQUESTS} say nothing of shares: the smoke test decides")
+    elif errors / total > MAX_ERROR_SHARE:
         found.append(f"{errors / total:.0%} of {total:.0f} answers were errors, more than {MAX_ERROR_SHARE:.0%}")
     slow = time_series(
         project,
@@ -108,22 +128,22 @@ def reasons(project: str, region: str, revision: str, window: int, since: dateti
     for one in slow:
         seconds = newest(one) / 1000
         print(f"95 % of answers within {seconds:.2f} seconds")
-        if seconds > MAX_P95_SECONDS:
+        if total >= MIN_REQUESTS and seconds > MAX_P95_SECONDS:
             found.append(f"the 95th percentile is {seconds:.2f} s, more than {MAX_P95_SECONDS:.0f} s")
     executions = json.loads(
         gcloud(
-            *("run", "jobs", "executions", "list", "--job", TRAINING_JOB, "--project", project, "--region", region),
-            *("--sort-by", "~metadata.creationTimestamp", "--limit", str(FAILED_TRAININGS), "--format", "json"),
+            *("run", "jobs", "executions", "list", "--job", LARGE_JOB, "--project", project, "--region", region),
+            *("--sort-by", "~metadata.creationTimestamp", "--limit", str(LOOKED_BACK), "--format", "json"),
         )
     )
     failed = [
         one["metadata"]["name"]
-        for one in executions
+        for one in [each for each in executions if is_training(each)][:FAILED_TRAININGS]
         if one.get("status", {}).get("failedCount", 0)
         and datetime.fromisoformat(one["metadata"]["creationTimestamp"].replace("Z", "+00:00")) >= since
     ]
     if len(failed) == FAILED_TRAININGS:
-        found.append(f"the last {FAILED_TRAININGS} runs of {TRAINING_JOB} failed: {', '.join(failed)}")
+        found.append(f"the last {FAILED_TRAININGS} executions of {TRAINING} failed: {', '.join(failed)}")
     return found
 
 

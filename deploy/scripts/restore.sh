@@ -54,6 +54,40 @@ else
     change gcloud sql databases create "$into" --instance "$instance" "${in_project[@]}"
     change gcloud sql import sql "$instance" "$from" --database "$into" "${in_project[@]}"
 fi
-say "restored. Roles do not come along with a file: run \`bandicoot database roles\` there. Then point the secrets at it and"
-say "deploy the same image again (a new revision reads them). The lake may know what this database does not: see docs/recovery.md,"
-say "run \`bandicoot lake reconcile --dry-run\` and \`bandicoot database rebuild --dry-run\`, then \`bandicoot status\`."
+
+# What each URL has to become. A password has neither @ nor / in it: deploy.md makes them of hexadecimal digits.
+in_sed="s|\\(@[^@/]*/\\)[^?]*|\\1$into|" address=''
+if [[ -n $to ]]; then
+    in_sed="s|@[^@/]*/|@\$HOST:5432/|"
+    address="HOST=\$(gcloud sql instances describe $into --project=$PROJECT --format='value(ipAddresses[0].ipAddress)')"
+fi
+zone=$(zone_of_machine)
+
+# The command that has a job execute something else than it does by itself, or just that.
+execution() {
+    echo "gcloud run jobs execute $1 --project=$PROJECT --region=$REGION ${2:+--args=$2 }--wait"
+}
+
+say "restored, and used by nobody yet. These commands, from the repository's folder, switch to it; docs/recovery.md (Restore"
+say "Cloud SQL) says what comes before them and between them, how long it takes, and what Terraform has to be told."
+{
+    cat <<TEXT
+$address
+for name in bandicoot-owner-url bandicoot-database-url bandicoot-service-url bandicoot-dagster-storage-url; do
+    url=\$(gcloud secrets versions access latest --secret=\$name --project=$PROJECT) &&
+        printf %s "\$url" | sed "$in_sed" | gcloud secrets versions add \$name --data-file=- --project=$PROJECT
+done
+TEXT
+    execution bandicoot-migrate
+    # Rights do not come along with a file.
+    [[ -n $to ]] || execution bandicoot-migrate database,roles
+    # The lake may know what this database does not.
+    execution bandicoot-run-large bandicoot,lake,reconcile
+    execution bandicoot-run-large bandicoot,database,rebuild
+    echo "deploy/scripts/deploy.sh --project $PROJECT --region $REGION --reload --steps 100 --pause 0 --allow-unready"
+    execution bandicoot-run-large bandicoot,run
+    execution bandicoot-run-large bandicoot,cache,fill
+    # Stopped before the restore, or not: it reads its secrets when it starts.
+    [[ -z $zone ]] || printf "gcloud compute instances %s $MACHINE --project=$PROJECT --zone=$zone\n" stop start
+    execution bandicoot-run-small bandicoot,status
+} | sed '/^$/d'

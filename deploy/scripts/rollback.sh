@@ -41,3 +41,4 @@ image=$(image_of_revision "$revision")
 [[ -n $image ]] || die "$revision names no image; runs keep the image that they have"
 say "runs and code location"
 set_images_of_runs "$image"
+say_what_the_machine_needs "$image"
