@@ -83,7 +83,7 @@ locals {
   api_environment = merge(var.settings, local.logs, local.lists, {
     BANDICOOT_HOME            = "/tmp/bandicoot"
     BANDICOOT_API_DAGSTER_URL = "http://${module.network.control_address}:3000"
-    # With ten instances: twenty connections at most.
+    # With ten instances: forty connections at most, two of each to look whether the database answers.
     BANDICOOT_POOL_SIZE = "2"
   })
 
