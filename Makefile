@@ -40,10 +40,11 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt $(VENV)/python.stamp
 run: $(VENV)/run.stamp
 	$(BIN)/bandicoot run
 
-# Two processes share what mostly waits for a server; what breaks things or is watched in a browser goes alone.
+# Two processes share what mostly waits for a server, the longest files first; what breaks things or is watched in a
+# browser goes alone.
 test: $(VENV)/dev.stamp browser servers
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/dagster tests/service tests/core tests/servers tests/test_forbidden_patterns.py tests/test_audit.py
-	$(BIN)/pytest tests/faults tests/recovery tests/installations tests/local_production tests/fortnight tests/e2e
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/fortnight tests/installations tests/dagster tests/service tests/local_production tests/recovery tests/core tests/servers tests/test_forbidden_patterns.py tests/test_audit.py
+	$(BIN)/pytest tests/faults tests/e2e
 
 e2e: $(VENV)/dev.stamp browser
 	$(BIN)/pytest tests/e2e
