@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from fastapi.testclient import TestClient
 
+from bandicoot_api.routes import recommend
 from tests.service.conftest import BUDGET, Site
 from tests.small_programme import CALL_DATE
 
@@ -175,6 +176,31 @@ def test_an_answer_of_another_model_is_refused(site: Site) -> None:
     model = answered(client)["metadata"]["model_version"]
     assert client.get("/recommend", params={"model_version": model}).status_code == 200
     assert client.get("/recommend", params={"model_version": "m-0"}).status_code == 404
+
+
+def test_a_question_that_was_asked_before_is_answered_alike_and_a_wrong_one_stays_wrong(site: Site) -> None:
+    client, other = site.client("read"), site.client("call")
+    for query in ("budget=5", "budget=5&district=Gaya", "budget=9&budget=5", "budget=5&exclude_control=false"):
+        first, again = (client.get(f"/recommend?{query}") for _ in range(2))
+        assert first.status_code == again.status_code == 200
+        assert first.json()["recommendations"] == again.json()["recommendations"]
+        assert first.json()["metadata"]["filters"] == again.json()["metadata"]["filters"]
+        assert first.headers["content-type"] == again.headers["content-type"]
+        assert other.get(f"/recommend?{query}").status_code == 403
+        assert client.get(f"/recommend/export?{query}").headers["content-type"].startswith("text/csv")
+    assert client.get("/recommend?budget=9&budget=5").json()["metadata"]["filters"]["budget"] == 5
+    for query in ("budget=0", "budget=1001", "budget=x", "exclude_control=perhaps"):
+        assert [client.get(f"/recommend?{query}").status_code for _ in range(2)] == [422, 422]
+
+
+def test_what_is_remembered_of_questions_is_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = site.client("read")
+    monkeypatch.setattr(recommend, "_MOST_KNOWN", 3)
+    recommend._KNOWN.clear()
+    for budget in range(1, 7):
+        assert client.get("/recommend", params={"budget": budget}).status_code == 200
+    assert client.get("/recommend", params={"budget": 7, "more": "x" * 300}).status_code == 200
+    assert [*recommend._KNOWN] == [b"budget=4", b"budget=5", b"budget=6"]
 
 
 def test_the_export_has_the_rows_of_the_answer_as_csv(site: Site) -> None:
