@@ -100,15 +100,9 @@ def guarded(guard: Guard, *, known: Callable[[Request], Awaitable[Response] | No
                 service = service_of(request)
                 admitted = await guard.admit(request, service)
                 with service.memory.reserved(_MEMORY_PER_BYTE * _size_of_body(request, guard, service)) as has_room:
-                    if not has_room:
-                        service.metrics.refused.labels("admission").inc()
-                        raise Problem(
-                            503,
-                            "memory is short here for so large a body; send fewer rows at once, or come again",
-                            code="overloaded",
-                            retry_after=5,
-                        )
                     try:
+                        if not has_room:
+                            raise _no_room(service)
                         answer = known(admitted) if known is not None else None
                         return await (answer if answer is not None else handle(admitted))
                     except HTTPException as error:
@@ -187,6 +181,16 @@ def _bounded(request: Request, max_bytes: int, service: Service) -> Request:
         return message
 
     return Request(request.scope, receive_bounded)
+
+
+def _no_room(service: Service) -> Problem:
+    service.metrics.refused.labels("admission").inc()
+    return Problem(
+        503,
+        "memory is short here for so large a body; send fewer rows at once, or come again",
+        code="overloaded",
+        retry_after=5,
+    )
 
 
 def _too_large(max_bytes: int, service: Service) -> Problem:
