@@ -50,10 +50,10 @@ BARE: dict[str, Any] = {
 }
 
 
-def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
-    with helm_python.Chart.load(str(CHART)) as chart:
-        chart.validate_schema(values)
-        manifests = chart.render(values, name="bandicoot", namespace="bandicoot")
+def rendered(values: dict[str, Any], chart: Path = CHART) -> list[dict[str, Any]]:
+    with helm_python.Chart.load(str(chart)) as loaded:
+        loaded.validate_schema(values)
+        manifests = loaded.render(values, name="bandicoot", namespace="bandicoot")
     texts = [text for path, text in manifests.items() if not path.endswith("NOTES.txt")]
     return [found for text in texts for found in yaml.safe_load_all(text) if found]
 

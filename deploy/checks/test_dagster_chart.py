@@ -1,14 +1,19 @@
-"""The values for Dagster's chart, which is not at hand: held to a schema made from its documentation, and the guide."""
+"""The values for Dagster's chart: held to a schema made from its documentation, to the guide, and to the chart itself
+where BANDICOOT_DAGSTER_CHART names it.
+"""
 
 import copy
 import json
+import os
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
-from charts import DAGSTER_VALUES, DEPLOY, NEEDED, hold_to_kubernetes, known_settings, of_kind, rendered
+from charts import DAGSTER_VALUES, DEPLOY, NEEDED, hold_to_kubernetes, known_settings, of_kind, pods, rendered
 
 
 def test_dagsters_chart_knows_every_value_that_it_is_given(dagster_values: dict[str, Any]) -> None:
@@ -19,6 +24,27 @@ def test_dagsters_chart_knows_every_value_that_it_is_given(dagster_values: dict[
     wrong["dagsterDaemon"]["runMonitoring"]["startTimeout"] = 5
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(wrong, schema)
+
+
+def test_dagsters_own_chart_takes_the_values_and_makes_what_kubernetes_takes(
+    dagster_values: dict[str, Any], not_checked: Callable[[str], None]
+) -> None:
+    place = os.environ.get("BANDICOOT_DAGSTER_CHART")
+    if place is None:
+        not_checked(
+            "Dagster's own chart, for BANDICOOT_DAGSTER_CHART names none. Where its repository can be reached: helm pull "
+            "dagster --repo https://dagster-io.github.io/helm --version VERSION --untar, and set it to that folder"
+        )
+        return
+    objects = rendered(dagster_values, Path(place))
+    for one in objects:
+        hold_to_kubernetes(one)
+    images = {pod["containers"][0]["image"].rpartition(":")[0] for pod in pods(objects)}
+    assert images == {dagster_values["dagsterWebserver"]["image"]["repository"]}
+    names = " ".join(one["metadata"]["name"] for one in objects if one["kind"] == "Deployment")
+    for part in ("webserver", "daemon", "user-deployments"):
+        assert part in names, names
+    assert not [one for one in objects if one["kind"] == "Secret"], "secrets are named, never made"
 
 
 def test_pods_of_dagsters_chart_are_as_confined_as_the_services(dagster_values: dict[str, Any]) -> None:
