@@ -32,8 +32,8 @@ def test_dagsters_own_chart_takes_the_values_and_makes_what_kubernetes_takes(
     place = os.environ.get("BANDICOOT_DAGSTER_CHART")
     if place is None:
         not_checked(
-            "Dagster's own chart, for BANDICOOT_DAGSTER_CHART names none. Where its repository can be reached: helm pull "
-            "dagster --repo https://dagster-io.github.io/helm --version VERSION --untar, and set it to that folder"
+            "Dagster's own chart, for BANDICOOT_DAGSTER_CHART names none. Where its repository can be reached: helm "
+            "pull dagster --repo https://dagster-io.github.io/helm --version VERSION --untar, and set it to that folder"
         )
         return
     objects = rendered(dagster_values, Path(place))
