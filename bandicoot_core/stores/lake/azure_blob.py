@@ -14,7 +14,7 @@ from bandicoot_core.errors import InvalidSettingError
 
 PROTOCOLS = ("az", "abfs")
 ENGINE_NAMES = {"az": "abfs"}
-"""What the engine calls the file system that it is given; for az:// it would fetch an extension of its own instead."""
+"""What the engine calls the file system that it is given; for az:// it fetches an extension when an object is gone."""
 ROLES = {"roles/storage.objectViewer": "Storage Blob Data Reader"}
 """What Azure calls a role of Google's; every other is the contributor's."""
 

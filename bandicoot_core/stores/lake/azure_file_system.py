@@ -27,6 +27,8 @@ logging.getLogger("azure").setLevel(logging.WARNING)
 class BlobFileSystem(AzureBlobFileSystem):
     """adlfs with a bound on every request, conditions on writes, and many small objects read at once."""
 
+    service_client: BlobServiceClient
+
     def do_connect(self) -> None:
         """Make the client: what adlfs makes of the environment, with our bounds; its own tries for minutes."""
         try:
