@@ -70,7 +70,8 @@ class Settings(BaseSettings):
     lake_root: str | None = Field(
         None,
         description=(
-            "Root of the lake: a folder, `gs://bucket/folder` or `s3://bucket/folder`; empty means `<home>/lake`"
+            "Root of the lake: a folder, `gs://bucket/folder`, `s3://bucket/folder` or `az://container/folder`; empty "
+            "means `<home>/lake`"
         ),
     )
     lake_timeout_seconds: float = Field(
@@ -141,7 +142,10 @@ class Settings(BaseSettings):
     events_folder: str | None = Field(
         None,
         min_length=1,
-        description="Folder or `gs://bucket/folder` that files of caregiver events are dropped in; empty means none",
+        description=(
+            "Folder that files of caregiver events are dropped in, on disk or in an object store like the lake's; "
+            "empty means none"
+        ),
     )
     events_timeout_seconds: float = Field(10, gt=0, le=60, description="Seconds that Pub/Sub may take for an answer")
     alarm_webhook_url: SecretStr | None = Field(

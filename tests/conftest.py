@@ -18,6 +18,7 @@ from bandicoot_core.stores.engine import open_engine
 from bandicoot_core.stores.lake.lake import Lake
 from bandicoot_core.stores.published.call_lists import migrate
 from tests.servers.alarm_receivers import Hook, smtp_server, webhook_server
+from tests.servers.azurite import azurite
 from tests.servers.debian_postgres import DebianPostgres, debian_postgres
 from tests.servers.gcs import cloud_storage
 from tests.servers.pgbouncer import PgBouncer, pgbouncer
@@ -48,6 +49,19 @@ def cloud_storage_address(_cloud_storage: str, monkeypatch: pytest.MonkeyPatch) 
     """The address of an emulator of Google Cloud Storage, where gs:// leads during the test."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", _cloud_storage)
     return _cloud_storage
+
+
+@pytest.fixture(scope="session")
+def _azure() -> Iterator[str]:
+    with azurite() as connection:
+        yield connection
+
+
+@pytest.fixture
+def azure_connection(_azure: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The connection string of an emulator of Azure Blob Storage, where az:// leads during the test."""
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", _azure)
+    return _azure
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,12 @@ from typing import Any
 from fsspec.asyn import sync
 from upath import UPath
 
+from bandicoot_core.stores.lake.changed import ChangedError
+
 PROTOCOLS = ("s3", "s3a")
 ENGINE_NAMES = {"s3": "s3a"}
 """What the engine calls the file system that it is given; for s3:// it would fetch an extension of its own instead."""
 _NOT_AS_IT_WAS = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
-
-
-class ChangedError(Exception):
-    """The object is not what it was when it was read."""
 
 
 def is_amazon(path: UPath) -> bool:

@@ -81,7 +81,11 @@ def _generations(folder: UPath) -> dict[str, str | None]:
     if is_local(folder):
         return {child.name: None for child in folder.iterdir()}
     found = folder.fs.find(folder.path, detail=True)
-    return {path.rpartition("/")[2]: info.get("generation") or info.get("ETag") for path, info in found.items()}
+    names = ("generation", "ETag", "etag")  # Google's, S3's and Azure's
+    return {
+        path.rpartition("/")[2]: next((info[name] for name in names if info.get(name)), None)
+        for path, info in found.items()
+    }
 
 
 def _readable(stored: StoredText) -> Manifest | None:

@@ -14,17 +14,24 @@ from typing import Any
 from upath import UPath
 
 from bandicoot_core.errors import BandicootError, ConflictingWriteError, InvalidSettingError, UnreachableError
-from bandicoot_core.stores.lake import amazon
+from bandicoot_core.stores.lake import amazon, azure_blob
+from bandicoot_core.stores.lake.changed import ChangedError
 
 _GOOGLE = ("gs", "gcs")
-_EXTRAS = {**dict.fromkeys(_GOOGLE, "gcs"), **dict.fromkeys(amazon.PROTOCOLS, "s3")}
+_EXTRAS = {
+    **dict.fromkeys(_GOOGLE, "gcs"),
+    **dict.fromkeys(amazon.PROTOCOLS, "s3"),
+    **dict.fromkeys(azure_blob.PROTOCOLS, "azure"),
+}
+ENGINE_NAMES = amazon.ENGINE_NAMES | azure_blob.ENGINE_NAMES
+"""What the engine calls the file systems that it knows by another name."""
 N_REQUESTS_AT_ONCE = 16
 """Requests of one process that wait for an object store at the same time."""
 
 
 @dataclass(frozen=True)
 class StoredText:
-    """A small object and the generation (in S3: ETag) it was read in; both None when there is none."""
+    """A small object and the generation (in S3 and Azure: ETag) it was read in; both None when there is none."""
 
     text: str | None
     generation: str | None
@@ -47,6 +54,8 @@ def open_root(root: str, *, timeout_seconds: float, setting: str = "BANDICOOT_LA
         options["requests_timeout"] = timeout_seconds
     if protocol in amazon.PROTOCOLS:
         options |= amazon.options(timeout_seconds)
+    if protocol in azure_blob.PROTOCOLS:
+        options |= azure_blob.options(timeout_seconds)
     try:
         with reaching(root):
             path = UPath(root, **options)
@@ -59,7 +68,7 @@ def open_root(root: str, *, timeout_seconds: float, setting: str = "BANDICOOT_LA
         ) from error
     except ValueError as error:
         raise InvalidSettingError(
-            f"{setting}={root}: {error}; use a folder, gs://bucket/folder or s3://bucket/folder"
+            f"{setting}={root}: {error}; use a folder, gs://bucket/folder, s3://bucket/folder or az://container/folder"
         ) from error
     return path
 
@@ -95,6 +104,8 @@ def read_stored(path: UPath) -> StoredText:
     try:
         if amazon.is_amazon(path):
             return StoredText(*amazon.read_with_tag(path))
+        if azure_blob.is_azure(path):
+            return StoredText(*azure_blob.read_with_tag(path))
         if not is_google(path):
             return StoredText(path.read_text(), None)
         bucket, key, _ = path.fs.split_path(path.path)
@@ -109,13 +120,14 @@ def read_stored(path: UPath) -> StoredText:
 def replace_stored(path: UPath, text: str, before: StoredText) -> None:
     """Write a small object in one request; ConflictingWriteError when it is not what it was `before`.
 
-    Google Cloud Storage holds the condition (if_generation_match), and S3 does (If-Match); another store writes without
-    one.
+    Google Cloud Storage holds the condition (if_generation_match), S3 and Azure do (If-Match); another store writes
+    without one.
     """
-    if amazon.is_amazon(path):
+    if amazon.is_amazon(path) or azure_blob.is_azure(path):
+        write_if = amazon.write_if if amazon.is_amazon(path) else azure_blob.write_if
         try:
-            amazon.write_if(path, text, before.generation)
-        except amazon.ChangedError as error:
+            write_if(path, text, before.generation)
+        except ChangedError as error:
             _require_own(path, text, error)
         return
     if not is_google(path):
@@ -154,9 +166,11 @@ def remove_stored(path: UPath, generation: str | None) -> None:
             path.fs.call("DELETE", "b/{}/o/{}", bucket, key, ifGenerationMatch=generation)
         elif amazon.is_amazon(path):
             amazon.remove_if(path, generation)
+        elif azure_blob.is_azure(path):
+            azure_blob.remove_if(path, generation)
         else:
             path.fs.rm_file(path.path)
-    except (FileNotFoundError, FileExistsError, amazon.ChangedError):
+    except (FileNotFoundError, FileExistsError, ChangedError):
         return  # gone already, or written again by another writer, whose it is now
 
 
@@ -184,6 +198,14 @@ def _foreseen(where: str, role: str, error: Exception) -> BandicootError | None:
             "machine, or AWS_PROFILE) that may s3:ListBucket the bucket, and s3:GetObject, s3:PutObject and "
             "s3:DeleteObject in it"
         )
+    if azure_blob.is_refusal(error):
+        return InvalidSettingError(
+            f"{where} does not let this process in: {_first_line(error)}; give it credentials "
+            "(AZURE_STORAGE_CONNECTION_STRING, or an identity of the pod or machine beside AZURE_STORAGE_ACCOUNT_NAME) "
+            f"with the role {azure_blob.ROLES.get(role, 'Storage Blob Data Contributor')} on the container"
+        )
+    if azure_blob.is_without_container(error):
+        return InvalidSettingError(f"{where}: there is no such container; make it, or name one that is there")
     kind = type(error).__module__.partition(".")[0]
     code = str(getattr(error, "code", "") or "")
     is_refused = str(error).startswith("Forbidden") or code in ("401", "403")
@@ -199,6 +221,7 @@ def _foreseen(where: str, role: str, error: Exception) -> BandicootError | None:
         or kind in ("aiohttp", "google", "requests")
         or (kind == "gcsfs" and code)
         or amazon.is_absence(error)
+        or azure_blob.is_absence(error)
     ):
         return UnreachableError(
             f"{where} does not answer: {type(error).__name__} {_first_line(error)}".rstrip()

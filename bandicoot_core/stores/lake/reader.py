@@ -14,9 +14,8 @@ from upath import UPath
 
 from bandicoot_core.contracts import TableContract
 from bandicoot_core.errors import ConflictingWriteError, CorruptPartitionError, OutdatedPartitionError
-from bandicoot_core.stores.lake.amazon import ENGINE_NAMES
 from bandicoot_core.stores.lake.manifest import Manifest, combined_digest
-from bandicoot_core.stores.lake.object_store import N_REQUESTS_AT_ONCE, reaching, read_small
+from bandicoot_core.stores.lake.object_store import ENGINE_NAMES, N_REQUESTS_AT_ONCE, reaching, read_small
 from bandicoot_core.stores.lake.verification import entry_of, require_digest, require_size, verify_digest
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Fixtures of the stores' tests: a fresh published schema, and a lake on local disk or in Google Cloud Storage.
+"""Fixtures of the stores' tests: a fresh published schema, and a lake on local disk or in an object store.
 
 What the pipeline does on a real installation is tested twice: on the wheel's PostgreSQL, and on Debian's through a
 pooler in transaction mode, in a database of another time zone.
@@ -17,6 +17,7 @@ from bandicoot_core.stores.postgres.connections import connect
 from bandicoot_core.stores.published.call_lists import migrate
 from bandicoot_core.stores.reset import clear_published
 from tests.conftest import fresh_database
+from tests.servers.azurite import CONTAINER
 from tests.servers.debian_postgres import DebianPostgres
 from tests.servers.gcs import BUCKET
 from tests.servers.pgbouncer import PgBouncer
@@ -88,11 +89,14 @@ def published(published_url: str) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-@pytest.fixture(params=["disk", "gcs"])
+@pytest.fixture(params=["disk", "gcs", "azure"])
 def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
-    """An empty lake; every test that takes it runs on a local disk and on the storage emulator."""
+    """An empty lake; every test that takes it runs on a local disk and on two storage emulators."""
     if request.param == "disk":
         return Lake(str(tmp_path / "lake"))
+    if request.param == "azure":
+        request.getfixturevalue("azure_connection")
+        return Lake(f"az://{CONTAINER}/{uuid.uuid4().hex}")
     request.getfixturevalue("cloud_storage_address")
     return Lake(f"gs://{BUCKET}/{uuid.uuid4().hex}")
 

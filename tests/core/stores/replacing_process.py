@@ -5,6 +5,7 @@ next. A step is what happens to the lake: a file of it opened, renamed or remove
 object store a request, killed before it is sent and after it was answered.
 """
 
+import importlib
 import itertools
 import os
 import signal
@@ -47,6 +48,8 @@ def main(root: str, first: int, stride: int) -> None:
     """Replace the partition by 2, 3, 4, ... rows, killed at one step after the other, until one is done."""
     with tempfile.TemporaryDirectory() as elsewhere:
         write_counts(Lake(elsewhere), 1)  # what is imported on first use must not be imported in every child
+    if root.startswith("az://"):
+        importlib.import_module("bandicoot_core.stores.lake.azure_file_system")
     for attempt in itertools.count():
         child = os.fork()
         if child == 0:
@@ -74,7 +77,10 @@ def _die_at(n_steps: int, root: str) -> None:
             lambda event, details: step() if event in _STEPS and str(details[0]).startswith(root) else None
         )
         return
-    request = gcsfs.core.GCSFileSystem._request
+    owner, name = gcsfs.core.GCSFileSystem, "_request"
+    if root.startswith("az://"):
+        owner, name = importlib.import_module("azure.core.pipeline.transport").AioHttpTransport, "send"
+    request = getattr(owner, name)
 
     async def stepping(*args: Any, **options: Any) -> Any:
         step()
@@ -82,7 +88,7 @@ def _die_at(n_steps: int, root: str) -> None:
         step()
         return answer
 
-    gcsfs.core.GCSFileSystem._request = stepping
+    setattr(owner, name, stepping)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from bandicoot_core.errors import ConflictingWriteError, InvalidSettingError
 from bandicoot_core.stores.events.files import EventFile, list_event_files, read_event_file
 from bandicoot_core.stores.events.records import EventRecord
+from bandicoot_core.stores.lake.object_store import open_root
 
 NOW = datetime(2026, 11, 20, 6, 30, tzinfo=UTC)
 OPENED = {
@@ -165,15 +166,21 @@ def test_a_bucket_that_lets_nobody_in_is_told_as_the_folder_of_events(monkeypatc
         fsspec.filesystem("gs").clear_instance_cache()
 
 
-def test_a_bucket_is_read_like_a_folder(cloud_storage_address: str) -> None:
-    store = fsspec.filesystem("gs")
+@pytest.mark.parametrize(("scheme", "emulator"), [("gs", "cloud_storage_address"), ("az", "azure_connection")])
+def test_a_bucket_is_read_like_a_folder(request: pytest.FixtureRequest, scheme: str, emulator: str) -> None:
+    request.getfixturevalue(emulator)
+    folder = f"{scheme}://events-test/in"
+    store = open_root(folder, timeout_seconds=10).fs
     store.mkdir("events-test")
     line = json.dumps(OPENED).encode()
-    store.pipe("events-test/in/a.jsonl", line + b"\n" + line)
-    store.pipe("events-test/in/_b.jsonl", line)
-    [file] = list_event_files("gs://events-test/in", settled_before=NOW, timeout_seconds=10)
-    assert file.uri == "gs://events-test/in/a.jsonl"
+    store.pipe_file("events-test/in/a.jsonl", line + b"\n" + line)
+    store.pipe_file("events-test/in/_b.jsonl", line)
+    [file] = list_event_files(folder, settled_before=NOW, timeout_seconds=10)
+    assert file.uri == f"{folder}/a.jsonl"
     [chunk] = read_event_file(file, records_at_once=10, timeout_seconds=10)
     assert [record.payload for record in chunk] == [line, line]
-    store.pipe("events-test/in/a.jsonl", line)
-    assert list_event_files("gs://events-test/in", settled_before=NOW, timeout_seconds=10)[0].version != file.version
+    store.pipe_file("events-test/in/a.jsonl", line)
+    assert list_event_files(folder, settled_before=NOW, timeout_seconds=10)[0].version != file.version
+    store.rm_file("events-test/in/a.jsonl")
+    with pytest.raises(ConflictingWriteError, match=r"a\.jsonl is gone"):
+        next(read_event_file(file, records_at_once=10, timeout_seconds=10))
