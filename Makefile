@@ -86,6 +86,7 @@ format: $(VENV)/dev.stamp
 	@touch $@
 
 deploy-check: .venv-deploy/stamp
+	@sh deploy/checks/install_tools.sh
 	.venv-deploy/bin/pytest deploy/checks
 
 bench: $(VENV)/dev.stamp
